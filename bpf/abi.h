@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * Everything that the program and user space both see. This is its one definition: lib/lb/abi.gen.ts
+ * is generated from the BTF of the built object, so no offset is ever written by hand.
+ *
+ * Addresses, ports and MACs are in network byte order; all else is in the host's. An IPv4 address in a
+ * 16-byte field takes the first four bytes, the others are zero. Padding is explicit, and zero.
+ */
+#ifndef XVS_ABI_H
+#define XVS_ABI_H
+
+#include <linux/types.h>
+
+enum {
+	ABI_VERSION = 1, /* grows with every change of layout or meaning in this file */
+};
+
+/*
+ * Why a packet got its verdict. Each packet has exactly one reason, and each reason a counter.
+ * A name that xvs uses keeps its meaning. The text behind a name is what the metrics help says.
+ */
+enum reason {
+	REASON_FORWARDED, /* sent to a destination */
+	REASON_NOT_IP, /* passed to the host: neither IPv4 nor IPv6, or cut short before its addresses */
+	REASON_NOT_A_VIP, /* passed to the host untouched: to an address that is no VIP */
+	REASON_ICMP_ECHO_REQUEST, /* a ping of a VIP, answered here */
+	REASON_TOO_BIG, /* dropped: once encapsulated it would exceed the MTU towards its destination */
+	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
+	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
+	REASON_ERR_FRAGMENTED, /* dropped: an IP fragment; the client's path has a smaller MTU than it believes */
+	REASON_ERR_EXPIRED, /* dropped: TTL or hop limit used up; a routing loop, or a traceroute */
+	REASON_ERR_L4_UNSUPPORTED, /* dropped: to a VIP, but neither TCP, UDP nor ICMP */
+	REASON_ERR_TCP_HEADER, /* dropped: a TCP header that is cut short or too small */
+	REASON_ERR_UDP_HEADER, /* dropped: a UDP header that is cut short */
+	REASON_ERR_ICMP_HEADER, /* dropped: an ICMP header that is cut short */
+	REASON_ERR_ICMP_UNSUPPORTED, /* dropped: to a VIP, ICMP other than an echo request */
+	REASON_ERR_SERVICE_NOT_FOUND, /* dropped: to a port of a VIP that has no service; a scan, or a service not set up */
+	REASON_ERR_NO_BACKEND, /* dropped: the service has no enabled destination with a known next hop */
+	REASON_ERR_BACKEND_INVALID, /* dropped: the chosen destination was removed an instant ago */
+	REASON_ERR_ADJUST_FAILED, /* dropped: no room before the frame for the outer header; a driver with little headroom */
+	REASON_ERR_TUNNEL_UNSUPPORTED, /* dropped: a tunnel this program does not know; program and client disagree */
+	REASON_ERR_REDIRECT, /* dropped: the interface towards the destination is not one of the instance's */
+	REASON_ERR_INTERNAL, /* dropped: a map entry that must exist does not; a bug, please report it */
+	REASON_COUNT,
+};
+
+/* How a packet travels to its destination. */
+enum tunnel {
+	TUNNEL_NONE, /* layer 2: the frame itself, with the destination's MAC */
+	TUNNEL_IPIP, /* RFC 2003, 2473 and 4213: IP in IP, in any mix of families */
+	TUNNEL_COUNT,
+};
+
+/* What user space may set while packets flow. One per instance; a global variable of the program. */
+struct settings {
+	__u32 abi_version;
+	__u32 sample_mask; /* flows whose hash has none of these bits are counted one by one; ~0: none */
+	__u32 flow_budget; /* new flows that a CPU may remember per tick of 2^26 ns */
+	__u32 sample_budget; /* new flows of the sample that a CPU may remember until it halves the sample */
+	__u32 hash_key[10]; /* NH key of the flow hash, see hash.h */
+	__u64 hash_final; /* added between NH and its finaliser */
+};
+_Static_assert(sizeof(struct settings) == 64, "settings");
+
+struct service_key4 {
+	__be32 address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+_Static_assert(sizeof(struct service_key4) == 8, "service_key4");
+
+struct service_key6 {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+_Static_assert(sizeof(struct service_key6) == 20, "service_key6");
+
+/*
+ * What the program needs to know of a service before its ring. It changes only while every entry of
+ * the ring is tracked, so that a packet that meets the old value with the new ring is still right.
+ */
+struct service {
+	__u32 id; /* of its ring, its record and its counters */
+	__u32 ring_size;
+	__u32 vip;
+	__u8 sticky; /* hash the addresses alone: a client keeps its destination */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct service) == 16, "service");
+
+struct vip {
+	__u32 id; /* of its counters */
+	__u32 services; /* how many services it has; gone with the last */
+};
+_Static_assert(sizeof(struct vip) == 8, "vip");
+
+/*
+ * A ring is an array of 8-byte entries: ring_window, ring_past, then ring_entry times the larger of its
+ * two sizes. It is replaced whole: a packet sees the old ring or the new one, never a mixture.
+ */
+enum {
+	RING_HEADER = 2, /* entries before the first ring_entry */
+	RING_TRACKED = 0x80000000, /* bit of ring_entry.current: look its flows up */
+};
+
+struct ring_window {
+	__u64 end_ns; /* until then (CLOCK_MONOTONIC) an unknown flow is taken for one of the previous ring */
+};
+_Static_assert(sizeof(struct ring_window) == 8, "ring_window");
+
+struct ring_past {
+	__u32 size; /* of the previous ring: its index function may differ from the current one's */
+	__u32 sticky;
+};
+_Static_assert(sizeof(struct ring_past) == 8, "ring_past");
+
+struct ring_entry {
+	__u32 current; /* destination slot, 0: none; RING_TRACKED */
+	__u32 previous; /* destination slot, 0: none */
+};
+_Static_assert(sizeof(struct ring_entry) == 8, "ring_entry");
+
+/* One cache line, all that forwarding needs. Slot 0 is nobody. */
+struct destination {
+	__u32 generation; /* of the slot: whoever remembers another one remembers somebody gone; 0: free */
+	__u32 ifindex; /* egress interface; 0: next hop not known */
+	__u8 destination_mac[6];
+	__u8 source_mac[6];
+	__u16 vlan; /* 0: untagged */
+	__u16 mtu; /* of the egress interface: the longest IP packet */
+	__be16 tunnel_port;
+	__u8 tunnel; /* enum tunnel */
+	__u8 outer_ipv6; /* the family of the outer header */
+	__u16 outer_sum; /* one's complement sum of the outer IPv4 header but for its length */
+	__u16 pad;
+	__u8 outer_source[16];
+	__u8 outer_destination[16];
+};
+_Static_assert(sizeof(struct destination) == 64, "destination");
+
+/* Flows are remembered only where the ring alone would not tell: design "just enough state". */
+struct flow_key4 {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct flow_key4) == 16, "flow_key4");
+
+struct flow_key6 {
+	__u8 source[16];
+	__u8 destination[16];
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct flow_key6) == 40, "flow_key6");
+
+enum flow_state {
+	FLOW_SYN, /* only its SYN was seen */
+	FLOW_OPEN,
+	FLOW_CLOSING, /* the client sent FIN or RST */
+};
+
+enum {
+	FLOW_SEEN_SHIFT = 24, /* flow.seen counts units of 2^24 ns of CLOCK_MONOTONIC: 16.8 ms */
+};
+
+struct flow {
+	__u32 slot;
+	__u32 generation;
+	__u32 seen; /* last packet, see FLOW_SEEN_SHIFT */
+	__u32 state; /* enum flow_state */
+};
+_Static_assert(sizeof(struct flow) == 16, "flow");
+
+/* Per-CPU counters, added up by user space. Octets are those of the IP packet that came in. */
+struct reason_counter {
+	__u64 packets;
+	__u64 octets;
+};
+_Static_assert(sizeof(struct reason_counter) == 16, "reason_counter");
+
+struct destination_counter {
+	__u64 packets;
+	__u64 octets;
+	__u64 flows; /* flows that began, by sample */
+	__u64 syn;
+	__u64 ack;
+	__u64 fin;
+	__u64 rst;
+	__u64 errors; /* packets that were for it and could not be sent */
+};
+_Static_assert(sizeof(struct destination_counter) == 64, "destination_counter");
+
+/* For a service, and for a VIP what belongs to none of its services. */
+struct service_counter {
+	__u64 packets;
+	__u64 octets;
+	__u64 flows;
+	__u64 syn;
+	__u64 ack;
+	__u64 fin;
+	__u64 rst;
+	__u64 reasons[REASON_COUNT]; /* packets */
+};
+
+/* Records: what was asked for, kept by user space for itself and for other processes. */
+struct service_record {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol; /* 0: the record is free */
+	__u8 ipv6;
+	__u8 sticky;
+	__u8 pad[3];
+	__u64 idle_timeout_ns; /* the window after a change */
+};
+_Static_assert(sizeof(struct service_record) == 32, "service_record");
+
+struct destination_record {
+	__u8 address[16];
+	__u32 service; /* id */
+	__u32 generation; /* as in destination; survives the freeing of the slot */
+	__u16 weight;
+	__be16 tunnel_port;
+	__u8 tunnel; /* enum tunnel */
+	__u8 ipv6;
+	__u8 disabled;
+	__u8 used; /* 0: the record is free */
+};
+_Static_assert(sizeof(struct destination_record) == 32, "destination_record");
+
+#endif

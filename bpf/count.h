@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* Counting, and the verdict: an XDP action and the one reason for it. */
+#ifndef XVS_COUNT_H
+#define XVS_COUNT_H
+
+#include "flow.h"
+#include "maps.h"
+#include "parse.h"
+
+struct verdict {
+	__u32 action; /* enum xdp_action */
+	__u32 reason; /* enum reason */
+};
+
+always_inline struct verdict pass(enum reason reason)
+{
+	return (struct verdict){ .action = XDP_PASS, .reason = reason };
+}
+
+always_inline struct verdict drop(enum reason reason)
+{
+	return (struct verdict){ .action = XDP_DROP, .reason = reason };
+}
+
+always_inline struct verdict transmit(enum reason reason)
+{
+	return (struct verdict){ .action = XDP_TX, .reason = reason };
+}
+
+/* Every packet, once, by its reason. */
+always_inline int conclude(struct packet *p, struct verdict verdict)
+{
+	struct reason_counter *counter = bpf_map_lookup_elem(&reason_counters, &verdict.reason);
+
+	if (counter) {
+		counter->packets++;
+		counter->octets += p->octets;
+	}
+	return verdict.action;
+}
+
+/* `owner` is a service, or a VIP for what belongs to none of its services. */
+always_inline void count_reason(void *counters, __u32 owner, __u32 reason)
+{
+	struct service_counter *counter = bpf_map_lookup_elem(counters, &owner);
+
+	if (counter && reason < REASON_COUNT)
+		counter->reasons[reason]++;
+}
+
+/* Fields that a service's counter and a destination's have in common. */
+#define count_flow(counter, p, choice)                                                             \
+	do {                                                                                       \
+		(counter)->packets++;                                                              \
+		(counter)->octets += (p)->octets;                                                  \
+		(counter)->flows += (choice).began;                                                \
+		if ((p)->tcp_flags & TCP_ACK)                                                      \
+			(counter)->ack++;                                                          \
+		if (unlikely((p)->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))) {                    \
+			(counter)->syn += !!((p)->tcp_flags & TCP_SYN);                            \
+			(counter)->fin += !!((p)->tcp_flags & TCP_FIN);                            \
+			(counter)->rst += !!((p)->tcp_flags & TCP_RST);                            \
+		}                                                                                  \
+	} while (0)
+
+/* A packet of a service, once its destination is chosen: what became of it. */
+always_inline void count_service(struct packet *p, struct service *service, struct choice choice,
+				 struct verdict verdict)
+{
+	struct service_counter *total = bpf_map_lookup_elem(&service_counters, &service->id);
+	struct destination_counter *own;
+
+	if (!total)
+		return;
+	if (unlikely(verdict.reason != REASON_FORWARDED)) {
+		if (verdict.reason < REASON_COUNT)
+			total->reasons[verdict.reason]++;
+	} else {
+		count_flow(total, p, choice);
+	}
+	own = bpf_map_lookup_elem(&destination_counters, &choice.slot);
+	if (!own)
+		return;
+	if (unlikely(verdict.reason != REASON_FORWARDED))
+		own->errors++;
+	else
+		count_flow(own, p, choice);
+}
+
+#endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * Just enough state: a flow is remembered only where the ring alone would not give the right answer, or
+ * where it is one of the sample by which connections are counted. The invariant: no flow that speaks at
+ * least once per window changes its destination while that destination stays.
+ */
+#ifndef XVS_FLOW_H
+#define XVS_FLOW_H
+
+#include "hash.h"
+#include "maps.h"
+
+#define BUDGET_TICK_SHIFT 26 /* ns: 67 ms */
+
+/* Tests set the clock themselves; otherwise the verifier removes it. */
+const volatile __u8 manual_clock = 0;
+__u64 manual_clock_ns = 0;
+
+always_inline __u64 now_ns(void)
+{
+	return manual_clock ? manual_clock_ns : bpf_ktime_get_coarse_ns();
+}
+
+struct choice {
+	__u32 slot;
+	__u32 began; /* flows that this packet stands for, if it is the first of one */
+};
+
+/* What the ring says of a flow, all that is needed to ask the flow table, and the answer. */
+struct question {
+	struct choice choice;
+	struct packet *packet;
+	struct service *service;
+	void *ring;
+	__u64 hash;
+	__u32 current;
+};
+
+/*
+ * May this CPU remember one more flow? A refusal costs accuracy, never a packet: the flow goes where the
+ * ring says. Flows that are remembered for the sample alone coarsen it when they are too many. CPUs that
+ * do so at once do it twice; the client finds the right size again.
+ */
+always_inline int may_remember(__u64 now, __u32 for_sample)
+{
+	__u32 zero = 0, tick = now >> BUDGET_TICK_SHIFT;
+	struct flow_budget *budget = bpf_map_lookup_elem(&flow_budgets, &zero);
+
+	if (!budget)
+		return 0;
+	if (budget->tick != tick) {
+		budget->tick = tick;
+		budget->spent = 0;
+	}
+	if (for_sample && ++budget->sampled > settings.sample_budget) {
+		budget->sampled = 0;
+		settings.sample_mask = settings.sample_mask * 2 + 1;
+	}
+	return budget->spent++ < settings.flow_budget;
+}
+
+always_inline int alive(__u32 slot, __u32 generation)
+{
+	struct destination *d = bpf_map_lookup_elem(&destinations, &slot);
+
+	return d && slot && d->generation == generation;
+}
+
+/* The generation of whoever has the slot, 0 if nobody. */
+always_inline __u32 generation_of(__u32 slot)
+{
+	struct destination *d = bpf_map_lookup_elem(&destinations, &slot);
+
+	return d && slot ? d->generation : 0;
+}
+
+/* Where the flow went before the last change; 0 if that destination has gone. */
+always_inline __u32 previous_slot(struct question *q, enum family family)
+{
+	__u32 index = 1;
+	struct ring_past *past = bpf_map_lookup_elem(q->ring, &index);
+	struct ring_entry *entry;
+	__u64 hash = q->hash;
+
+	if (!past)
+		return 0;
+	if (unlikely(past->sticky != q->service->sticky))
+		hash = flow_hash(q->packet, past->sticky, family);
+	index = RING_HEADER + scale(hash, past->size);
+	entry = bpf_map_lookup_elem(q->ring, &index);
+	return entry && generation_of(entry->previous) ? entry->previous : 0;
+}
+
+always_inline int within_window(struct question *q, __u64 now)
+{
+	__u32 index = 0;
+	struct ring_window *window = bpf_map_lookup_elem(q->ring, &index);
+
+	return window && now < window->end_ns;
+}
+
+always_inline __u32 state_after(__u8 tcp_flags, __u32 state)
+{
+	if (tcp_flags & (TCP_FIN | TCP_RST))
+		return FLOW_CLOSING;
+	return state == FLOW_SYN ? FLOW_OPEN : state;
+}
+
+/* The destination of a flow that the ring alone cannot tell, or that belongs to the sample. */
+always_inline void ask_flows(struct question *q, void *flows, const void *key, enum family family)
+{
+	struct packet *p = q->packet;
+	const __u32 tracked = q->current & RING_TRACKED;
+	const __u32 sample_mask = settings.sample_mask;
+	const __u32 sampled = !((__u32)q->hash & sample_mask);
+	const __u32 syn = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	struct choice choice = q->choice;
+	struct flow *flow = bpf_map_lookup_elem(flows, key);
+	struct flow fresh = {};
+	const __u64 now = now_ns();
+	__u32 remember = 0;
+
+	if (syn) {
+		/* A new connection, whatever its 5-tuple was used for before. */
+		remember = tracked || flow;
+	} else if (flow && alive(flow->slot, flow->generation)) {
+		const __u32 seen = now >> FLOW_SEEN_SHIFT;
+		const __u32 state = state_after(p->tcp_flags, flow->state);
+
+		choice.slot = flow->slot;
+		if (flow->state == FLOW_SYN && sampled)
+			choice.began = sample_mask + 1;
+		if (flow->seen != seen) /* written only when changed: CPUs share the line */
+			flow->seen = seen;
+		if (flow->state != state)
+			flow->state = state;
+		q->choice = choice;
+		return;
+	} else {
+		remember = flow || sampled;
+		if (tracked && within_window(q, now)) {
+			const __u32 previous = previous_slot(q, family);
+
+			remember = 1;
+			if (previous)
+				choice.slot = previous;
+		}
+		if (sampled && !flow)
+			choice.began = sample_mask + 1;
+		fresh.state = state_after(p->tcp_flags, FLOW_SYN);
+	}
+
+	fresh.generation = generation_of(choice.slot);
+	if (remember && fresh.generation && may_remember(now, !tracked)) {
+		fresh.slot = choice.slot;
+		fresh.seen = now >> FLOW_SEEN_SHIFT;
+		bpf_map_update_elem(flows, key, &fresh, BPF_ANY);
+	}
+	q->choice = choice;
+}
+
+static __noinline int ask_flows4(struct question *q)
+{
+	struct packet *p = q->packet;
+	struct flow_key4 key = {
+		.source = p->ip4->saddr,
+		.destination = p->ip4->daddr,
+		.source_port = p->ports,
+		.destination_port = p->ports >> 16,
+		.protocol = p->protocol,
+	};
+
+	ask_flows(q, &flows4, &key, IPV4);
+	return 0;
+}
+
+static __noinline int ask_flows6(struct question *q)
+{
+	struct packet *p = q->packet;
+	struct flow_key6 key = {
+		.source_port = p->ports,
+		.destination_port = p->ports >> 16,
+		.protocol = p->protocol,
+	};
+
+	__builtin_memcpy(key.source, &p->ip6->saddr, sizeof(key.source));
+	__builtin_memcpy(key.destination, &p->ip6->daddr, sizeof(key.destination));
+	ask_flows(q, &flows6, &key, IPV6);
+	return 0;
+}
+
+/*
+ * The destination's slot, 0 if there is none. An established flow in an entry that no change has touched
+ * is answered by the ring alone.
+ */
+always_inline struct choice choose(struct packet *p, struct service *service, enum family family)
+{
+	struct question q = { .packet = p, .service = service };
+	struct ring_entry *entry;
+	__u32 index;
+
+	q.ring = bpf_map_lookup_elem(&rings, &service->id);
+	if (!q.ring)
+		return q.choice;
+	q.hash = flow_hash(p, service->sticky, family);
+	index = RING_HEADER + scale(q.hash, service->ring_size);
+	entry = bpf_map_lookup_elem(q.ring, &index);
+	if (!entry)
+		return q.choice;
+	q.current = entry->current;
+	q.choice.slot = q.current & ~RING_TRACKED;
+	if (unlikely((q.current & RING_TRACKED) || !((__u32)q.hash & settings.sample_mask))) {
+		if (family == IPV4)
+			ask_flows4(&q);
+		else
+			ask_flows6(&q);
+	}
+	return q.choice;
+}
+
+#endif

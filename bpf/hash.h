@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The keyed hash of a flow: NH, the universal hash of UMAC (Black et al., CRYPTO '99: two flows collide
+ * with probability 2^-32, whoever chose them without knowing the key), finished by splitmix64's mixer so
+ * that no linear structure shows in who serves whom. lib/lb/flow_hash.ts computes the same.
+ */
+#ifndef XVS_HASH_H
+#define XVS_HASH_H
+
+#include "maps.h"
+#include "parse.h"
+
+always_inline __u64 nh(const __u32 *key, __u32 a, __u32 b)
+{
+	return (__u64)(a + key[0]) * (__u32)(b + key[1]);
+}
+
+always_inline __u64 mix(__u64 h)
+{
+	h ^= h >> 30;
+	h *= 0xbf58476d1ce4e5b9ULL;
+	h ^= h >> 27;
+	h *= 0x94d049bb133111ebULL;
+	return h ^ (h >> 31);
+}
+
+/* `sticky`: of the addresses alone, so that a client keeps its destination. */
+always_inline __u64 flow_hash(struct packet *p, __u32 sticky, enum family family)
+{
+	const __u32 *key = settings.hash_key;
+	__u32 ports = sticky ? 0 : p->ports;
+	__u32 protocol = sticky ? 0 : p->protocol;
+	__u64 sum = 0;
+
+	if (family == IPV4) {
+		sum += nh(key, p->ip4->saddr, p->ip4->daddr);
+		sum += nh(key + 2, ports, protocol);
+	} else {
+		const __u32 *address = p->ip6->saddr.in6_u.u6_addr32;
+
+		sum += nh(key, address[0], address[1]);
+		sum += nh(key + 2, address[2], address[3]);
+		sum += nh(key + 4, address[4], address[5]);
+		sum += nh(key + 6, address[6], address[7]);
+		sum += nh(key + 8, ports, protocol);
+	}
+	return mix(sum ^ settings.hash_final);
+}
+
+/* Where a hash falls on a ring of `size` entries. */
+always_inline __u32 scale(__u64 hash, __u32 size)
+{
+	return ((hash >> 32) * size) >> 32;
+}
+
+#endif

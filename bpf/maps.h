@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The maps. Sizes are those of a small instance; user space sets others before it loads the program.
+ * "client" is whoever configures the instance, "program" is this one.
+ */
+#ifndef XVS_MAPS_H
+#define XVS_MAPS_H
+
+#include "abi.h"
+#include <bpf/bpf_helpers.h>
+#include <linux/bpf.h>
+
+/* Read for every packet; set by the client at any time, but for the sample, which the program halves. */
+struct settings settings SEC(".data.settings");
+
+/* service_key4 -> service; written by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct service_key4);
+	__type(value, struct service);
+	__uint(max_entries, 1);
+} services4 SEC(".maps");
+
+/* service_key6 -> service; written by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct service_key6);
+	__type(value, struct service);
+	__uint(max_entries, 1);
+} services6 SEC(".maps");
+
+/* IPv4 address -> vip; written by the client, read only for packets that met no service. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __be32);
+	__type(value, struct vip);
+	__uint(max_entries, 1);
+} vips4 SEC(".maps");
+
+/* IPv6 address -> vip; written by the client, read only for packets that met no service. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u8[16]);
+	__type(value, struct vip);
+	__uint(max_entries, 1);
+} vips6 SEC(".maps");
+
+/* A ring, of any size. */
+struct ring {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__type(key, __u32);
+	__type(value, struct ring_entry);
+	__uint(max_entries, 1);
+};
+
+/* Service id -> its ring; replaced whole by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 1);
+	__array(values, struct ring);
+} rings SEC(".maps");
+
+/* Slot -> destination; written by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct destination);
+	__uint(max_entries, 1);
+} destinations SEC(".maps");
+
+/* flow_key4 -> flow; written by the program, purged by the client when it settles a ring. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(map_flags, BPF_F_NO_COMMON_LRU);
+	__type(key, struct flow_key4);
+	__type(value, struct flow);
+	__uint(max_entries, 1);
+} flows4 SEC(".maps");
+
+/* flow_key6 -> flow; as flows4. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(map_flags, BPF_F_NO_COMMON_LRU);
+	__type(key, struct flow_key6);
+	__type(value, struct flow);
+	__uint(max_entries, 1);
+} flows6 SEC(".maps");
+
+struct flow_budget {
+	__u32 tick;
+	__u32 spent; /* of settings.flow_budget, in this tick */
+	__u32 sampled; /* of settings.sample_budget, since it last halved the sample */
+};
+
+/* 0 -> what this CPU has spent; the program's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct flow_budget);
+	__uint(max_entries, 1);
+} flow_budgets SEC(".maps");
+
+/* Interface index -> the same: the interfaces that packets may leave by; written by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 64);
+} interfaces SEC(".maps");
+
+/* Reason -> reason_counter; counted by the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct reason_counter);
+	__uint(max_entries, REASON_COUNT);
+} reason_counters SEC(".maps");
+
+/* Service id -> service_counter; counted by the program, zeroed by the client before an id is reused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service_counter);
+	__uint(max_entries, 1);
+} service_counters SEC(".maps");
+
+/* VIP id -> service_counter of what met none of its services; as service_counters. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service_counter);
+	__uint(max_entries, 1);
+} vip_counters SEC(".maps");
+
+/* Slot -> destination_counter; as service_counters. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct destination_counter);
+	__uint(max_entries, 1);
+} destination_counters SEC(".maps");
+
+/* Service id -> service_record; the client's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service_record);
+	__uint(max_entries, 1);
+} service_records SEC(".maps");
+
+/* Slot -> destination_record; the client's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct destination_record);
+	__uint(max_entries, 1);
+} destination_records SEC(".maps");
+
+/* VIP id + 1 -> what its removed services had counted; 0: what removed VIPs had. The client's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service_counter);
+	__uint(max_entries, 1);
+} retired_counters SEC(".maps");
+
+#endif
