@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { checkLabName, type LabSettings } from "./lab_plan.ts";
+import { checkLabName, LAB_PREFIX, type LabSettings } from "./lab_plan.ts";
 
-const RECORDS = "/run/xvs-lab";
+const DIRECTORY = "/run";
 
 function recordPath(name: string): string {
   checkLabName(name);
-  return `${RECORDS}/${name}.json`;
+  return `${DIRECTORY}/${LAB_PREFIX}${name}.json`;
 }
 
 /**
@@ -29,38 +29,31 @@ export async function readRecord(name: string): Promise<LabSettings | undefined>
 
 /** The last act of making a lab: one with a record is complete. */
 export async function writeRecord(settings: LabSettings): Promise<void> {
-  await Deno.mkdir(RECORDS, { recursive: true });
   await Deno.writeTextFile(recordPath(settings.name), JSON.stringify(settings));
 }
 
 /**
- * The first act of removing a lab; returns whether there was a record.
+ * The first act of removing a lab.
  *
+ * @returns whether there was a record
  * @throws {RangeError} when it can be no lab's name
  */
 export async function removeRecord(name: string): Promise<boolean> {
-  const removed = await removeIfThere(recordPath(name));
-  if (removed && (await recordedNames()).length === 0) await removeIfThere(RECORDS);
-  return removed;
-}
-
-/** Names of all labs that have a record. */
-export async function recordedNames(): Promise<string[]> {
   try {
-    return (await Array.fromAsync(Deno.readDir(RECORDS)))
-      .map(({ name }) => name.replace(/\.json$/, ""));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
-  }
-}
-
-async function removeIfThere(path: string): Promise<boolean> {
-  try {
-    await Deno.remove(path);
+    await Deno.remove(recordPath(name));
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
+}
+
+/** Names of all labs that have a record. */
+export async function recordedNames(): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name } of Deno.readDir(DIRECTORY)) {
+    const [, lab] = /^(.*)\.json$/.exec(name) ?? [];
+    if (lab?.startsWith(LAB_PREFIX)) names.push(lab.slice(LAB_PREFIX.length));
+  }
+  return names;
 }
