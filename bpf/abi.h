@@ -48,6 +48,9 @@ enum reason {
 enum tunnel {
 	TUNNEL_NONE, /* layer 2: the frame itself, with the destination's MAC */
 	TUNNEL_IPIP, /* RFC 2003, 2473 and 4213: IP in IP, in any mix of families */
+	TUNNEL_GRE, /* RFC 2784: without key, sequence number and checksum */
+	TUNNEL_FOU, /* IP directly in UDP; also what variant 1 of GUE is */
+	TUNNEL_GUE, /* draft-ietf-intarea-gue, variant 0 without options */
 	TUNNEL_COUNT,
 };
 
@@ -123,6 +126,11 @@ struct ring_entry {
 };
 _Static_assert(sizeof(struct ring_entry) == 8, "ring_entry");
 
+enum {
+	DESTINATION_IPV6 = 1, /* the outer header is an IPv6 one */
+	DESTINATION_NO_CHECKSUM = 2, /* the outer UDP checksum is left out */
+};
+
 /* One cache line, all that forwarding needs. Slot 0 is nobody. */
 struct destination {
 	__u32 generation; /* of the slot: whoever remembers another one remembers somebody gone; 0: free */
@@ -133,9 +141,9 @@ struct destination {
 	__u16 mtu; /* of the egress interface: the longest IP packet */
 	__be16 tunnel_port;
 	__u8 tunnel; /* enum tunnel */
-	__u8 outer_ipv6; /* the family of the outer header */
-	__u16 outer_sum; /* one's complement sum of the outer IPv4 header but for its length */
-	__u16 pad;
+	__u8 flags; /* DESTINATION_... */
+	__u16 outer_sum; /* one's complement sum of the outer IPv4 header but for its length and TOS */
+	__u16 udp_sum; /* that of pseudo-header, port and tunnel header but for lengths and source port */
 	__u8 outer_source[16];
 	__u8 outer_destination[16];
 };
@@ -230,7 +238,7 @@ struct destination_record {
 	__u16 weight;
 	__be16 tunnel_port;
 	__u8 tunnel; /* enum tunnel */
-	__u8 ipv6;
+	__u8 flags; /* DESTINATION_... */
 	__u8 disabled;
 	__u8 used; /* 0: the record is free */
 };

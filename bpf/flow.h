@@ -24,6 +24,7 @@ always_inline __u64 now_ns(void)
 struct choice {
 	__u32 slot;
 	__u32 began; /* flows that this packet stands for, if it is the first of one */
+	__u32 entropy; /* of the flow, for whoever spreads flows further on */
 };
 
 /* What the ring says of a flow, all that is needed to ask the flow table, and the answer. */
@@ -209,6 +210,7 @@ always_inline struct choice choose(struct packet *p, struct service *service, en
 		return q.choice;
 	q.current = entry->current;
 	q.choice.slot = q.current & ~RING_TRACKED;
+	q.choice.entropy = q.hash;
 	if (unlikely((q.current & RING_TRACKED) || !((__u32)q.hash & settings.sample_mask))) {
 		if (family == IPV4)
 			ask_flows4(&q);

@@ -56,6 +56,7 @@ struct packet {
 	__u32 ports; /* source and destination as they stand in the packet */
 	__u8 protocol;
 	__u8 tcp_flags; /* 0 for UDP */
+	__u8 no_checksum; /* of a UDP datagram */
 };
 
 /* The header at the cursor, or NULL if the packet ends within it; the cursor moves behind it. */
@@ -85,6 +86,7 @@ always_inline enum reason parse_transport(struct cursor *c, struct packet *p, __
 		if (!udp || length < sizeof(*udp))
 			return REASON_ERR_UDP_HEADER;
 		p->ports = *(__u32 *)udp;
+		p->no_checksum = !udp->check;
 		return REASON_FORWARDED;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:

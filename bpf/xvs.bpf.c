@@ -51,7 +51,7 @@ always_inline struct verdict serve(struct packet *p, struct service *service, en
 		else if (!d || !d->ifindex)
 			verdict = drop(REASON_ERR_BACKEND_INVALID);
 		else
-			verdict = forward(p, d, family);
+			verdict = forward(p, d, choice.entropy, family);
 	}
 	count_service(p, service, choice, verdict);
 	return verdict;

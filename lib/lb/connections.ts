@@ -1,0 +1,213 @@
+/**
+ * The flows that an instance remembers: counting them, and settling rings that no longer need them.
+ *
+ * @module
+ */
+import type { BpfMap } from "../bpf/mod.ts";
+import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE, RING_TRACKED } from "./abi.gen.ts";
+import { type RingState, settle } from "./change.ts";
+import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
+import type { Instance } from "./instance.ts";
+import type { Entry, Registry } from "./registry.ts";
+
+/** A sweep of the tables is good for that long. */
+const FRESH_NS = 200_000_000n;
+const NS_PER_S = 1_000_000_000n;
+const PROTOCOL = { tcp: 6, udp: 17 };
+
+/** Where the fields of a flow's key are. */
+const LAYOUT = {
+  4: { ...FLOW_KEY4.offsets, size: FLOW_KEY4.size, addressSize: 4 },
+  6: { ...FLOW_KEY6.offsets, size: FLOW_KEY6.size, addressSize: 16 },
+};
+
+/** One flow of a sweep. */
+interface Seen {
+  key: Uint8Array;
+  /** The part of the key that names the service. */
+  service: string;
+  slot: number;
+  generation: number;
+  idleNs: bigint;
+  open: boolean;
+}
+
+/** Looks at the flow tables for its instance. */
+export class Connections {
+  readonly #instance: Instance;
+  readonly #registry: Registry;
+  readonly #track: number | undefined;
+  readonly #flowHash: FlowHash;
+  #counted: { atNs: bigint; bySlot: Map<number, number> } | undefined;
+
+  /** `trackMask` fixes the sample; undefined lets it follow the number of flows. */
+  constructor(instance: Instance, registry: Registry, trackMask: number | undefined) {
+    this.#instance = instance;
+    this.#registry = registry;
+    this.#track = trackMask;
+    const { hashKey, hashFinal } = instance.settings;
+    this.#flowHash = new FlowHash({ words: Uint32Array.from(hashKey), final: hashFinal });
+  }
+
+  /** One flow in how many is counted. */
+  get sampling(): number {
+    return this.#instance.settings.sampleMask + 1;
+  }
+
+  /** Open flows of a destination, by its slot. */
+  open(slot: number): number {
+    const now = this.#instance.clock();
+    if (!this.#counted || now - this.#counted.atNs > FRESH_NS) {
+      this.#counted = { atNs: now, bySlot: this.#count() };
+    }
+    return this.#counted.bySlot.get(slot) ?? 0;
+  }
+
+  #count(): Map<number, number> {
+    const counts = new Map<number, number>();
+    const mask = this.#instance.settings.sampleMask;
+    for (const family of [4, 6] as const) {
+      const services = this.#services(family);
+      let sampled = 0;
+      for (const flow of this.#sweep(family)) {
+        const entry = services.get(flow.service);
+        if (!entry || !flow.open) continue;
+        if (flow.idleNs > BigInt(entry.spec.idleTimeout) * NS_PER_S) continue;
+        if (mask !== 0 && (this.#hash(family, flow.key, entry.spec.sticky).low & mask) !== 0) {
+          continue;
+        }
+        sampled++;
+        counts.set(flow.slot, (counts.get(flow.slot) ?? 0) + mask + 1);
+      }
+      this.#resample(sampled, mask);
+    }
+    return counts;
+  }
+
+  /** The program coarsens the sample when it must; here it becomes as fine as the table allows. */
+  #resample(sampled: number, mask: number): void {
+    if (this.#track !== undefined) return;
+    const { maxFlows } = this.#instance.sizes;
+    const settings = this.#instance.settings;
+    if (sampled > maxFlows / 2) settings.sampleMask = (mask * 2 + 1) >>> 0;
+    else if (mask > 0 && sampled < maxFlows / 8) settings.sampleMask = mask >>> 1;
+    else return;
+    this.#instance.settings = settings;
+  }
+
+  /**
+   * Rings whose window has passed need to look flows up only where one went elsewhere than the ring
+   * says. Flows that were silent for longer than the window are forgotten.
+   *
+   * @returns when the next ring can be settled, undefined if none waits
+   */
+  settle(): bigint | undefined {
+    const now = this.#instance.clock();
+    let next: bigint | undefined;
+    const due = new Set<Entry>();
+    for (const entry of this.#registry.services.values()) {
+      const { ring } = entry;
+      if (!ring.current.some((value) => value & RING_TRACKED)) continue;
+      if (ring.windowEndNs <= now) due.add(entry);
+      else if (next === undefined || ring.windowEndNs < next) next = ring.windowEndNs;
+    }
+    if (due.size === 0) return next;
+    const exceptions = new Map<Entry, Set<number>>([...due].map((entry) => [entry, new Set()]));
+    for (const family of [4, 6] as const) {
+      const { map, forgotten } = { map: this.#table(family), forgotten: [] as Uint8Array[] };
+      const services = this.#services(family);
+      for (const flow of this.#sweep(family)) {
+        const entry = services.get(flow.service);
+        if (!entry) {
+          forgotten.push(flow.key);
+          continue;
+        }
+        if (!due.has(entry)) continue;
+        const windowNs = BigInt(entry.spec.idleTimeout) * NS_PER_S;
+        const owner = this.#owner(entry, flow);
+        if (!owner || flow.idleNs > windowNs) {
+          forgotten.push(flow.key);
+          continue;
+        }
+        const index = this.#hash(family, flow.key, entry.spec.sticky).index(entry.ring.size);
+        if ((entry.ring.current[index]! & ~RING_TRACKED) !== flow.slot) {
+          exceptions.get(entry)!.add(index);
+        }
+      }
+      for (const key of forgotten) map.delete(key);
+    }
+    const rings = new Map<Entry, RingState>();
+    for (const [entry, indexes] of exceptions) {
+      const ring = settle(entry.ring, { nowNs: now, exceptions: indexes });
+      if (ring) rings.set(entry, ring);
+      if (indexes.size > 0) {
+        const later = now + BigInt(entry.spec.idleTimeout) * NS_PER_S;
+        if (next === undefined || later < next) next = later;
+      }
+    }
+    this.#registry.replaceRings(rings);
+    return next;
+  }
+
+  /** Is whoever the flow was given to still there? */
+  #owner(entry: Entry, flow: Seen): boolean {
+    for (const { slot, generation } of entry.members.values()) {
+      if (slot === flow.slot) return generation === flow.generation;
+    }
+    return false;
+  }
+
+  #table(family: 4 | 6): BpfMap {
+    return family === 4 ? this.#instance.flows4 : this.#instance.flows6;
+  }
+
+  #hash(family: 4 | 6, key: Uint8Array, sticky: boolean): HashValue {
+    const { source, destination, sourcePort, protocol } = LAYOUT[family];
+    const word = (at: number) => new DataView(key.buffer, key.byteOffset + at).getUint32(0, true);
+    const ports = sticky ? 0 : word(sourcePort);
+    const number = sticky ? 0 : key[protocol]!;
+    if (family === 4) return this.#flowHash.hash4(word(source), word(destination), ports, number);
+    const words = (at: number) => addressWords(key.subarray(at, at + 16));
+    return this.#flowHash.hash6(words(source), words(destination), ports, number);
+  }
+
+  /** Services by the part of a flow's key that names them. */
+  #services(family: 4 | 6): Map<string, Entry> {
+    const services = new Map<string, Entry>();
+    for (const entry of this.#registry.services.values()) {
+      const { address } = entry.vip;
+      if (address.family !== family) continue;
+      const { port, protocol } = entry.spec;
+      services.set(nameOf(address.bytes, port, PROTOCOL[protocol]), entry);
+    }
+    return services;
+  }
+
+  *#sweep(family: 4 | 6): Generator<Seen> {
+    const layout = LAYOUT[family];
+    const { keys, values, count } = this.#table(family).lookupBatch();
+    const view = new DataView(keys.buffer, keys.byteOffset, keys.byteLength);
+    const now = this.#instance.clock();
+    for (let i = 0; i < count; i++) {
+      const at = i * layout.size;
+      const destination = at + layout.destination;
+      const flow = FLOW.decode(values, i * FLOW.size);
+      yield {
+        key: keys.subarray(at, at + layout.size),
+        service: nameOf(
+          keys.subarray(destination, destination + layout.addressSize),
+          view.getUint16(at + layout.destinationPort),
+          keys[at + layout.protocol]!,
+        ),
+        slot: flow.slot,
+        generation: flow.generation,
+        idleNs: now - (BigInt(flow.seen) << BigInt(FLOW_SEEN_SHIFT)),
+        open: flow.state === FLOW_STATE.OPEN,
+      };
+    }
+  }
+}
+
+function nameOf(address: Uint8Array, port: number, protocol: number): string {
+  return `${address.join(".")}:${port}/${protocol}`;
+}

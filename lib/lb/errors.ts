@@ -1,0 +1,112 @@
+/**
+ * The errors of the balancer. Each carries the data that it speaks of.
+ *
+ * @module
+ */
+
+/** What every error of the balancer is an instance of. */
+export class XvsError extends Error {
+  override name: string = new.target.name;
+}
+
+/** A value that cannot be: nothing was changed. */
+export class InvalidValueError extends XvsError {
+  /** The name of the field or option, as in the API. */
+  readonly field: string;
+  /** What was given. */
+  readonly value: unknown;
+
+  constructor(field: string, value: unknown, message: string) {
+    super(message);
+    this.field = field;
+    this.value = value;
+  }
+}
+
+/** `createService()` of a service that exists. */
+export class ServiceExistsError extends XvsError {
+  /** As in `192.0.2.1:80/tcp`. */
+  readonly service: string;
+
+  constructor(service: string) {
+    super(`Cannot create service "${service}": it exists already`);
+    this.service = service;
+  }
+}
+
+/** A service that does not exist. */
+export class ServiceNotFoundError extends XvsError {
+  /** As in `192.0.2.1:80/tcp`. */
+  readonly service: string;
+
+  constructor(service: string) {
+    super(`Service "${service}" does not exist`);
+    this.service = service;
+  }
+}
+
+/** `createDestination()` of a destination that the service has. */
+export class DestinationExistsError extends XvsError {
+  /** As in `192.0.2.1:80/tcp`. */
+  readonly service: string;
+  /** The destination's address. */
+  readonly destination: string;
+
+  constructor(service: string, destination: string) {
+    super(`Cannot create destination "${destination}" of service "${service}": it exists already`);
+    this.service = service;
+    this.destination = destination;
+  }
+}
+
+/** A destination that the service does not have. */
+export class DestinationNotFoundError extends XvsError {
+  /** As in `192.0.2.1:80/tcp`. */
+  readonly service: string;
+  /** The destination's address. */
+  readonly destination: string;
+
+  constructor(service: string, destination: string) {
+    super(`Service "${service}" has no destination "${destination}"`);
+    this.service = service;
+    this.destination = destination;
+  }
+}
+
+/** A VIP that no service has. */
+export class VipNotFoundError extends XvsError {
+  /** The address asked for. */
+  readonly address: string;
+
+  constructor(address: string) {
+    super(`VIP "${address}" does not exist: no service has this address`);
+    this.address = address;
+  }
+}
+
+/** No way to send packets to a destination. Nothing was changed. */
+export class UnreachableError extends XvsError {
+  /** The destination's address. */
+  readonly destination: string;
+
+  constructor(destination: string, reason: string, options?: ErrorOptions) {
+    super(`Cannot send to destination "${destination}": ${reason}`, options);
+    this.destination = destination;
+  }
+}
+
+/** A table of the instance is full. Nothing was changed. */
+export class TableFullError extends XvsError {
+  /** The option of `Client.create()` that sets the size of the table. */
+  readonly option: string;
+  /** Its present value. */
+  readonly limit: number;
+
+  constructor(what: string, option: string, limit: number) {
+    super(
+      `Cannot add ${what}: all ${limit} are in use; create the client with a larger "${option}"`,
+    );
+    this.option = option;
+    this.limit = limit;
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * One load balancer on this host: the program, its maps, and its links to interfaces.
+ *
+ * @module
+ */
+import { BpfMap, BpfObject, type BpfProgram, elfOf, monotonicNs, u32, type XdpLink } from "../bpf/mod.ts";
+import {
+  ABI_VERSION,
+  DESTINATION,
+  type Destination as DestinationEntry,
+  DESTINATION_RECORD,
+  type DestinationRecord,
+  RING_ENTRY,
+  SERVICE,
+  type Service as ServiceEntry,
+  SERVICE_RECORD,
+  type ServiceRecord,
+  SETTINGS,
+  type Settings,
+  VIP,
+  type Vip as VipEntry,
+} from "./abi.gen.ts";
+import { InvalidValueError } from "./errors.ts";
+import { expandKey } from "./flow_hash.ts";
+import { CounterTable, Table } from "./table.ts";
+import type { Mode, Options } from "./types.ts";
+import { OBJECT } from "./xvs.gen.ts";
+
+/** New flows that one CPU may remember in a tick of 67 ms: 125,000 a second. */
+const FLOW_BUDGET = 8192;
+const MAX_TABLE = 1 << 24;
+
+/** The sizes of an instance's tables. */
+export interface Sizes {
+  maxServices: number;
+  maxDestinations: number;
+  maxFlows: number;
+}
+
+/** What the instance reads the time from: CLOCK_MONOTONIC, in nanoseconds. */
+export type Clock = () => bigint;
+
+function size(options: Options, name: keyof Sizes, fallback: number): number {
+  const value = options[name] ?? fallback;
+  if (!Number.isInteger(value) || value < 1 || value > MAX_TABLE) {
+    throw new InvalidValueError(
+      name,
+      value,
+      `${name} ${value} is not a whole number from 1 to ${MAX_TABLE}`,
+    );
+  }
+  return value;
+}
+
+/** The maps by name and type. */
+export class Instance {
+  readonly sizes: Sizes;
+  readonly program: BpfProgram;
+  readonly services4: Table<ServiceEntry>;
+  readonly services6: Table<ServiceEntry>;
+  readonly vips4: Table<VipEntry>;
+  readonly vips6: Table<VipEntry>;
+  readonly rings: BpfMap;
+  readonly destinations: Table<DestinationEntry>;
+  readonly flows4: BpfMap;
+  readonly flows6: BpfMap;
+  readonly reasonCounters: CounterTable;
+  readonly serviceCounters: CounterTable;
+  readonly vipCounters: CounterTable;
+  readonly destinationCounters: CounterTable;
+  readonly serviceRecords: Table<ServiceRecord>;
+  readonly destinationRecords: Table<DestinationRecord>;
+  readonly retiredCounters: BpfMap;
+  /** The program's clock; tests replace it together with the program's own. */
+  clock: Clock = monotonicNs;
+  readonly #object: BpfObject;
+  readonly #settings: Uint8Array;
+  readonly #interfaces: BpfMap;
+  readonly #links = new Map<string, XdpLink>();
+
+  private constructor(object: BpfObject, sizes: Sizes, settings: Settings) {
+    this.sizes = sizes;
+    this.#object = object;
+    this.program = object.program("xvs");
+    const map = (name: string) => object.map(name);
+    this.services4 = new Table(map("services4"), SERVICE);
+    this.services6 = new Table(map("services6"), SERVICE);
+    this.vips4 = new Table(map("vips4"), VIP);
+    this.vips6 = new Table(map("vips6"), VIP);
+    this.rings = map("rings");
+    this.destinations = new Table(map("destinations"), DESTINATION);
+    this.flows4 = map("flows4");
+    this.flows6 = map("flows6");
+    this.reasonCounters = new CounterTable(map("reason_counters"));
+    this.serviceCounters = new CounterTable(map("service_counters"));
+    this.vipCounters = new CounterTable(map("vip_counters"));
+    this.destinationCounters = new CounterTable(map("destination_counters"));
+    this.serviceRecords = new Table(map("service_records"), SERVICE_RECORD);
+    this.destinationRecords = new Table(map("destination_records"), DESTINATION_RECORD);
+    this.retiredCounters = map("retired_counters");
+    this.#interfaces = map("interfaces");
+    this.#settings = object.variable("settings");
+    this.settings = settings;
+  }
+
+  /**
+   * Loads the program with tables of the given sizes. Nothing is attached yet.
+   *
+   * @throws {InvalidValueError} when a size or the key cannot be
+   */
+  static async load(options: Options, globals: Record<string, number> = {}): Promise<Instance> {
+    const sizes = {
+      maxServices: size(options, "maxServices", 1024),
+      maxDestinations: size(options, "maxDestinations", 16384),
+      maxFlows: size(options, "maxFlows", 65536),
+    };
+    const { hashKey = crypto.getRandomValues(new Uint8Array(16)), trackMask = 0 } = options;
+    if (hashKey.length !== 16) {
+      throw new InvalidValueError(
+        "hashKey",
+        hashKey,
+        `hashKey has ${hashKey.length} bytes: it must have 16`,
+      );
+    }
+    const elf = await elfOf(OBJECT);
+    using stack = new DisposableStack();
+    const object = stack.use(BpfObject.open(elf, { name: "xvs" }));
+    const max = (entries: number, ...maps: string[]) => {
+      for (const map of maps) object.setMaxEntries(map, entries);
+    };
+    max(sizes.maxServices, "services4", "services6", "vips4", "vips6", "rings");
+    max(sizes.maxServices, "service_counters", "service_records", "vip_counters");
+    max(sizes.maxServices + 1, "retired_counters");
+    // Slot 0 is nobody.
+    max(sizes.maxDestinations + 1, "destinations", "destination_counters", "destination_records");
+    max(sizes.maxFlows, "flows4", "flows6");
+    for (const [name, value] of Object.entries(globals)) object.setVariable(name, value);
+    object.load();
+    const key = expandKey(hashKey);
+    const instance = new Instance(object, sizes, {
+      abiVersion: ABI_VERSION,
+      sampleMask: trackMask >>> 0,
+      flowBudget: FLOW_BUDGET,
+      sampleBudget: Math.max(1, sizes.maxFlows >>> 1),
+      hashKey: [...key.words],
+      hashFinal: key.final,
+    });
+    stack.move();
+    return instance;
+  }
+
+  /** A copy of the program's settings; setting it takes effect with the next packet. */
+  get settings(): Settings {
+    return SETTINGS.decode(this.#settings);
+  }
+
+  set settings(value: Settings) {
+    SETTINGS.encode(value, this.#settings);
+  }
+
+  /** A global variable of the program, live. */
+  variable(name: string): Uint8Array {
+    return this.#object.variable(name);
+  }
+
+  /** A new inner map for `rings`, filled. */
+  createRing(values: Uint8Array): BpfMap {
+    const count = values.length / RING_ENTRY.size;
+    using stack = new DisposableStack();
+    const ring = stack.use(BpfMap.create({
+      type: "array",
+      name: "ring",
+      keySize: 4,
+      valueSize: RING_ENTRY.size,
+      maxEntries: count,
+      flags: ["inner_map"],
+    }));
+    const keys = new Uint8Array(Uint32Array.from({ length: count }, (_, i) => i).buffer);
+    ring.updateBatch(keys, values, count);
+    stack.move();
+    return ring;
+  }
+
+  /**
+   * Attaches the program to an interface.
+   *
+   * @throws {XdpBusyError} when it has an XDP program already
+   */
+  attach(name: string, index: number, mode: Mode | "auto"): void {
+    const key = u32(index);
+    this.#interfaces.update(key, key);
+    try {
+      this.#links.set(name, this.program.attachXdp(index, { mode }));
+    } catch (error) {
+      this.#interfaces.delete(key);
+      throw error;
+    }
+  }
+
+  /** Takes the program off an interface. */
+  detach(name: string): void {
+    const link = this.#links.get(name);
+    if (!link) return;
+    link.close();
+    this.#links.delete(name);
+    this.#interfaces.delete(u32(link.ifindex));
+  }
+
+  /** The interfaces attached. */
+  get interfaces(): { name: string; index: number; mode: Mode }[] {
+    return [...this.#links].map(([name, link]) => ({ name, index: link.ifindex, mode: link.mode }));
+  }
+
+  /** Detaches what this instance attached, and frees its maps. */
+  close(): void {
+    for (const link of this.#links.values()) link.close();
+    this.#links.clear();
+    this.#object.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

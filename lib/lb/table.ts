@@ -1,0 +1,100 @@
+/**
+ * A BPF map whose values are structs of the ABI.
+ *
+ * @module
+ */
+import { type BpfMap, u32 } from "../bpf/mod.ts";
+
+/** How a struct of the ABI is laid out; generated in `abi.gen.ts`. */
+export interface Codec<Value> {
+  readonly size: number;
+  encode(value: Value, into?: Uint8Array, offset?: number): Uint8Array;
+  decode(bytes: Uint8Array, offset?: number): Value;
+}
+
+function concatenate(parts: readonly Uint8Array[], size: number): Uint8Array {
+  const whole = new Uint8Array(parts.length * size);
+  parts.forEach((part, i) => whole.set(part, i * size));
+  return whole;
+}
+
+/** A map by the type of its values. Keys are bytes; arrays are addressed by index. */
+export class Table<Value> {
+  readonly map: BpfMap;
+  readonly #codec: Codec<Value>;
+
+  constructor(map: BpfMap, codec: Codec<Value>) {
+    this.map = map;
+    this.#codec = codec;
+  }
+
+  get(key: Uint8Array | number): Value | undefined {
+    const bytes = this.map.lookup(keyBytes(key));
+    return bytes && this.#codec.decode(bytes);
+  }
+
+  set(key: Uint8Array | number, value: Value): void {
+    this.map.update(keyBytes(key), this.#codec.encode(value));
+  }
+
+  /** Sets many in one call. */
+  setAll(entries: readonly (readonly [Uint8Array | number, Value])[]): void {
+    if (entries.length === 0) return;
+    const keys = concatenate(entries.map(([key]) => keyBytes(key)), this.map.keySize);
+    const values = new Uint8Array(entries.length * this.#codec.size);
+    entries.forEach(([, value], i) => this.#codec.encode(value, values, i * this.#codec.size));
+    this.map.updateBatch(keys, values, entries.length);
+  }
+
+  delete(key: Uint8Array | number): boolean {
+    return this.map.delete(keyBytes(key));
+  }
+
+  /** Every entry, in one sweep. */
+  *entries(): Generator<[Uint8Array, Value]> {
+    const { keys, values, count } = this.map.lookupBatch();
+    const { keySize } = this.map;
+    for (let i = 0; i < count; i++) {
+      yield [
+        keys.subarray(i * keySize, (i + 1) * keySize),
+        this.#codec.decode(values, i * this.#codec.size),
+      ];
+    }
+  }
+}
+
+/** Counters kept per CPU: a struct of nothing but unsigned 64-bit numbers. */
+export class CounterTable {
+  readonly map: BpfMap;
+
+  constructor(map: BpfMap) {
+    this.map = map;
+  }
+
+  /** The numbers of one entry, added up over the CPUs. */
+  sum(index: number): BigUint64Array {
+    const total = new BigUint64Array(this.map.valueSize / 8);
+    for (const value of this.map.lookupPerCpu(u32(index)) ?? []) {
+      addTo(total, new BigUint64Array(value.slice().buffer));
+    }
+    return total;
+  }
+
+  /** Zeroes entries, so that whoever gets them next starts from nothing. */
+  clear(indexes: readonly number[]): void {
+    for (const index of indexes) {
+      const cpus = this.map.lookupPerCpu(u32(index))?.length ?? 0;
+      const zero = new Uint8Array(this.map.valueSize);
+      this.map.updatePerCpu(u32(index), Array.from({ length: cpus }, () => zero));
+    }
+  }
+}
+
+/** Adds numbers to others of the same layout. */
+export function addTo(total: BigUint64Array, other: BigUint64Array): void {
+  for (let i = 0; i < total.length; i++) total[i]! += other[i]!;
+}
+
+function keyBytes(key: Uint8Array | number): Uint8Array {
+  return typeof key === "number" ? u32(key) : key;
+}

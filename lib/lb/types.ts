@@ -1,0 +1,230 @@
+/**
+ * What a user of the balancer says and hears. The names are those of xvs, in camelCase.
+ *
+ * @module
+ */
+import { Address } from "../net/address.ts";
+import { type Tunnel, TUNNELS } from "./abi.gen.ts";
+import { InvalidValueError } from "./errors.ts";
+
+/** A layer-4 protocol. */
+export type Protocol = "tcp" | "udp";
+
+/** How packets travel to a destination: by MAC on a common network, or within an outer header. */
+export type TunnelType = Tunnel;
+
+/** Tunnels over UDP, which need a port. */
+export const UDP_TUNNELS: readonly TunnelType[] = ["fou", "gue"];
+
+/** A service: what clients connect to. Its identity is address, port and protocol. */
+export interface Service {
+  /** The VIP, IPv4 or IPv6. */
+  address: string;
+  /** 1 to 65535. */
+  port: number;
+  /** Default "tcp". */
+  protocol?: Protocol;
+  /** A client's address alone decides its destination. Default false. */
+  sticky?: boolean;
+  /**
+   * Seconds that an established flow may be silent after a change of the destinations, and still be
+   * told from a new one. Default 900 for TCP, 60 for UDP.
+   */
+  idleTimeout?: number;
+}
+
+/** A real server of one service. Its identity is the address. */
+export interface Destination {
+  /** IPv4 or IPv6, whatever the family of the VIP. */
+  address: string;
+  /** Default "none": the destination is on a network that the balancer is on too. */
+  tunnelType?: TunnelType;
+  /** UDP port of the tunnel: 1 to 65535 for "fou" and "gue", which alone have one. */
+  tunnelPort?: number;
+  /** Leave out the checksum of the tunnel's UDP header. Default false. */
+  tunnelEncapNoChecksum?: boolean;
+  /** Share of new flows relative to the others', 0 to 65535. Default 1. */
+  weight?: number;
+  /** Drain: no new flows, old ones stay. Default false. */
+  disable?: boolean;
+}
+
+/** Counters in short. */
+export interface Stats {
+  /** Flows that began; by sample where they are many. */
+  connections: bigint;
+  /** Packets received: of a service or a destination those forwarded, of the instance all. */
+  incomingPackets: bigint;
+  /** Octets of these, as IP packets. */
+  incomingBytes: bigint;
+}
+
+/** Counters by name, as in xvs; the reasons of `bpf/README.md` among them. */
+export type Metrics = Record<string, bigint>;
+
+/** A service as it stands. */
+export interface ServiceExtended {
+  service: Required<Service>;
+  stats: Stats;
+  metrics: Metrics;
+}
+
+/** A destination as it stands. */
+export interface DestinationExtended {
+  destination: Required<Destination>;
+  /** Flows open now; by sample where they are many. */
+  activeConnections: number;
+  stats: Stats;
+  metrics: Metrics;
+  /** Where frames towards it are sent: its own MAC, or its router's. Undefined: not known (yet). */
+  mac: string | undefined;
+}
+
+/** A VIP: an address that at least one service has. */
+export interface VIP {
+  address: string;
+  stats: Stats;
+  metrics: Metrics;
+}
+
+/** The XDP mode of an interface. */
+export type Mode = "native" | "generic";
+
+/** The instance as it stands. */
+export interface Info {
+  /** All packets that the interfaces received, VIP or not. */
+  stats: Stats;
+  metrics: Metrics;
+  /** The interfaces attached, and how. */
+  interfaces: { name: string; index: number; mode: Mode }[];
+  /** One flow in how many is counted; 1 while they are few. */
+  sampling: number;
+}
+
+/** Settings of an instance. */
+export interface Options {
+  /** How to attach: "auto" is native if the driver has it, else generic. Default "auto". */
+  mode?: Mode | "auto";
+  /**
+   * VLAN ID to IPv4 prefix; host bits set are the address of the router: `{1: "10.1.2.254/24"}`. An
+   * untagged network takes a made-up ID. With neither of the two the kernel's routes decide.
+   */
+  ipv4VLANs?: Record<number, string>;
+  /** As `ipv4VLANs`, for IPv6. */
+  ipv6VLANs?: Record<number, string>;
+  /** How many services there may be. Default 1024. */
+  maxServices?: number;
+  /** How many destinations all services may have together. Default 16384. */
+  maxDestinations?: number;
+  /** How many flows of each family may be remembered. Default 65536. */
+  maxFlows?: number;
+  /** 16 bytes, the same on all nodes that are to choose alike. Default random. */
+  hashKey?: Uint8Array;
+  /**
+   * Which flows are counted one by one: those whose hash has none of these bits. 0 is all, 0xffffffff
+   * none. Default: all while they are few, then as few as keeps the table half empty.
+   */
+  trackMask?: number;
+  /** Milliseconds to wait for a neighbour to answer. Default 1000. */
+  neighbourTimeout?: number;
+}
+
+const DEFAULT_IDLE_TIMEOUT = { tcp: 900, udp: 60 };
+const MAX_IDLE_TIMEOUT = 365 * 86400;
+
+/** `192.0.2.1:80/tcp`, `[2001:db8::1]:53/udp`. */
+export function serviceName(
+  service: { address: string; port: number; protocol: Protocol },
+): string {
+  const host = service.address.includes(":") ? `[${service.address}]` : service.address;
+  return `${host}:${service.port}/${service.protocol}`;
+}
+
+function unicast(text: string, field: string, what: string): Address {
+  let address: Address;
+  try {
+    address = Address.parse(text);
+  } catch (cause) {
+    throw new InvalidValueError(
+      field,
+      text,
+      `${what} "${text}" is not an IPv4 or IPv6 address: ${(cause as Error).message}`,
+    );
+  }
+  const bad = address.isUnspecified
+    ? "unspecified"
+    : address.isMulticast
+    ? "a multicast address"
+    : address.isLoopback
+    ? "a loopback address"
+    : undefined;
+  if (bad) {
+    throw new InvalidValueError(
+      field,
+      text,
+      `${what} "${text}" is ${bad}: it must be a unicast address of a host`,
+    );
+  }
+  return address;
+}
+
+function integer(value: number, min: number, max: number, field: string, what: string): number {
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new InvalidValueError(
+      field,
+      value,
+      `${what} ${value} is not a whole number from ${min} to ${max}`,
+    );
+  }
+  return value;
+}
+
+/**
+ * A service with every field set and its address in canonical form.
+ *
+ * @throws {InvalidValueError} when a field cannot be
+ */
+export function completeService(service: Service): Required<Service> {
+  const { protocol = "tcp", sticky = false } = service;
+  const address = unicast(service.address, "address", "VIP").toString();
+  integer(service.port, 1, 65535, "port", "Port");
+  if (protocol !== "tcp" && protocol !== "udp") {
+    throw new InvalidValueError(
+      "protocol",
+      protocol,
+      `Protocol "${protocol}" is neither "tcp" nor "udp"`,
+    );
+  }
+  const { idleTimeout = DEFAULT_IDLE_TIMEOUT[protocol] } = service;
+  integer(idleTimeout, 1, MAX_IDLE_TIMEOUT, "idleTimeout", "Idle timeout in seconds");
+  return { address, port: service.port, protocol, sticky, idleTimeout };
+}
+
+/**
+ * A destination with every field set and its address in canonical form.
+ *
+ * @throws {InvalidValueError} when a field cannot be
+ */
+export function completeDestination(destination: Destination): Required<Destination> {
+  const { tunnelType = "none", tunnelPort = 0, weight = 1, disable = false } = destination;
+  const { tunnelEncapNoChecksum = false } = destination;
+  const address = unicast(destination.address, "address", "Destination").toString();
+  if (!TUNNELS.includes(tunnelType)) {
+    throw new InvalidValueError(
+      "tunnelType",
+      tunnelType,
+      `Tunnel "${tunnelType}" of destination "${address}" is not one of ${TUNNELS.join(", ")}`,
+    );
+  }
+  if (UDP_TUNNELS.includes(tunnelType)) {
+    integer(tunnelPort, 1, 65535, "tunnelPort", `Port of the ${tunnelType} tunnel`);
+  } else if (tunnelPort !== 0) {
+      throw new InvalidValueError(
+        "tunnelPort",
+        tunnelPort,
+        `Tunnel "${tunnelType}" of destination "${address}" has no port, but ${tunnelPort} is given`,
+    );
+  }
+  integer(weight, 0, 65535, "weight", "Weight");
+  return { address, tunnelType, tunnelPort, tunnelEncapNoChecksum, weight, disable };
+}

@@ -1,0 +1,35 @@
+/**
+ * xvs for Deno: a layer-4 load balancer with direct server return, an XDP program and its client.
+ *
+ * ```ts
+ * import { Client } from "./mod.ts";
+ *
+ * await using client = await Client.create(["eth0"]);
+ * await client.setService(
+ *   { address: "192.0.2.1", port: 80 },
+ *   { address: "10.0.0.2" },
+ *   { address: "10.0.0.3", weight: 2 },
+ * );
+ * ```
+ *
+ * @module
+ */
+export { Client, type ServiceId } from "./lib/lb/client.ts";
+export * from "./lib/lb/errors.ts";
+export type {
+  Destination,
+  DestinationExtended,
+  Info,
+  Metrics,
+  Mode,
+  Options,
+  Protocol,
+  Service,
+  ServiceExtended,
+  Stats,
+  TunnelType,
+  VIP,
+} from "./lib/lb/types.ts";
+export { serviceName, UDP_TUNNELS } from "./lib/lb/types.ts";
+export { REASON_TEXT, TUNNELS } from "./lib/lb/abi.gen.ts";
+export { BpfError, NotSupportedError, VerifierError, XdpBusyError } from "./lib/bpf/mod.ts";
