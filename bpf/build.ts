@@ -27,7 +27,7 @@ const FLAGS = [
   "-Wextra",
   "-Werror",
   `-I/usr/include/${Deno.build.arch}-linux-gnu`,
-  `-ffile-prefix-map=${ROOT.pathname}=`,
+  "-ffile-compilation-dir=.",
 ];
 
 /** Where each object is embedded. */

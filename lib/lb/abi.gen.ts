@@ -26,40 +26,44 @@ export const REASON = {
   NOT_A_VIP: 2,
   /** A ping of a VIP, answered here. */
   ICMP_ECHO_REQUEST: 3,
-  /** Dropped: once encapsulated it would exceed the MTU towards its destination. */
+  /** Answered: once encapsulated it would exceed the MTU; path MTU discovery at work. */
   TOO_BIG: 4,
+  /** Answered as too_big, though it came without DF; that client may never learn. */
+  TOO_BIG_FRAGMENTABLE: 5,
+  /** Dropped as too_big without an answer: more than settings.icmp_budget. */
+  TOO_BIG_UNANSWERED: 6,
   /** Dropped: an IP header that contradicts itself; a broken or hostile sender. */
-  ERR_MALFORMED: 5,
+  ERR_MALFORMED: 7,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
-  ERR_TOT_LEN: 6,
+  ERR_TOT_LEN: 8,
   /** Dropped: an IP fragment; the client's path has a smaller MTU than it believes. */
-  ERR_FRAGMENTED: 7,
+  ERR_FRAGMENTED: 9,
   /** Dropped: TTL or hop limit used up; a routing loop, or a traceroute. */
-  ERR_EXPIRED: 8,
+  ERR_EXPIRED: 10,
   /** Dropped: to a VIP, but neither TCP, UDP nor ICMP. */
-  ERR_L4_UNSUPPORTED: 9,
+  ERR_L4_UNSUPPORTED: 11,
   /** Dropped: a TCP header that is cut short or too small. */
-  ERR_TCP_HEADER: 10,
+  ERR_TCP_HEADER: 12,
   /** Dropped: a UDP header that is cut short. */
-  ERR_UDP_HEADER: 11,
+  ERR_UDP_HEADER: 13,
   /** Dropped: an ICMP header that is cut short. */
-  ERR_ICMP_HEADER: 12,
+  ERR_ICMP_HEADER: 14,
   /** Dropped: to a VIP, ICMP other than an echo request. */
-  ERR_ICMP_UNSUPPORTED: 13,
+  ERR_ICMP_UNSUPPORTED: 15,
   /** Dropped: to a port of a VIP that has no service; a scan, or a service not set up. */
-  ERR_SERVICE_NOT_FOUND: 14,
+  ERR_SERVICE_NOT_FOUND: 16,
   /** Dropped: the service has no enabled destination with a known next hop. */
-  ERR_NO_BACKEND: 15,
+  ERR_NO_BACKEND: 17,
   /** Dropped: the chosen destination was removed an instant ago. */
-  ERR_BACKEND_INVALID: 16,
+  ERR_BACKEND_INVALID: 18,
   /** Dropped: no room before the frame for the outer header; a driver with little headroom. */
-  ERR_ADJUST_FAILED: 17,
+  ERR_ADJUST_FAILED: 19,
   /** Dropped: a tunnel this program does not know; program and client disagree. */
-  ERR_TUNNEL_UNSUPPORTED: 18,
+  ERR_TUNNEL_UNSUPPORTED: 20,
   /** Dropped: the interface towards the destination is not one of the instance's. */
-  ERR_REDIRECT: 19,
+  ERR_REDIRECT: 21,
   /** Dropped: a map entry that must exist does not; a bug, please report it. */
-  ERR_INTERNAL: 20,
+  ERR_INTERNAL: 22,
 } as const;
 
 /** The names of `enum reason`, by number. */
@@ -69,6 +73,8 @@ export const REASONS = [
   "not_a_vip",
   "icmp_echo_request",
   "too_big",
+  "too_big_fragmentable",
+  "too_big_unanswered",
   "err_malformed",
   "err_tot_len",
   "err_fragmented",
@@ -96,12 +102,21 @@ export const TUNNEL = {
   NONE: 0,
   /** RFC 2003, 2473 and 4213: IP in IP, in any mix of families. */
   IPIP: 1,
+  /** RFC 2784: without key, sequence number and checksum. */
+  GRE: 2,
+  /** IP directly in UDP; also what variant 1 of GUE is. */
+  FOU: 3,
+  /** Draft-ietf-intarea-gue, variant 0 without options. */
+  GUE: 4,
 } as const;
 
 /** The names of `enum tunnel`, by number. */
 export const TUNNELS = [
   "none",
   "ipip",
+  "gre",
+  "fou",
+  "gue",
 ] as const;
 
 /** A name of `enum tunnel`. */
@@ -118,6 +133,8 @@ export interface Settings {
   flowBudget: number;
   /** New flows of the sample that a CPU may remember until it halves the sample. */
   sampleBudget: number;
+  /** ICMP errors that a CPU may send per tick of 2^24 ns. */
+  icmpBudget: number;
   /** NH key of the flow hash, see hash.h. */
   hashKey: number[];
   /** Added between NH and its finaliser. */
@@ -126,34 +143,38 @@ export interface Settings {
 
 /** Size, offsets and codec of `struct settings`. */
 export const SETTINGS = {
-  size: 64,
+  size: 72,
   offsets: {
     abiVersion: 0,
     sampleMask: 4,
     flowBudget: 8,
     sampleBudget: 12,
-    hashKey: 16,
-    hashFinal: 56,
+    icmpBudget: 16,
+    hashKey: 24,
+    hashFinal: 64,
   },
   decode(bytes: Uint8Array, offset = 0): Settings {
-    const view = viewOf(bytes, offset, 64);
+    const view = viewOf(bytes, offset, 72);
     return {
       abiVersion: view.getUint32(0, true),
       sampleMask: view.getUint32(4, true),
       flowBudget: view.getUint32(8, true),
       sampleBudget: view.getUint32(12, true),
-      hashKey: Array.from({ length: 10 }, (_, i) => view.getUint32(16 + 4 * i, true)),
-      hashFinal: view.getBigUint64(56, true),
+      icmpBudget: view.getUint32(16, true),
+      hashKey: Array.from({ length: 10 }, (_, i) => view.getUint32(24 + 4 * i, true)),
+      hashFinal: view.getBigUint64(64, true),
     };
   },
-  encode(value: Settings, into: Uint8Array = new Uint8Array(64), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 64);
+  encode(value: Settings, into: Uint8Array = new Uint8Array(72), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 72);
     view.setUint32(0, unsigned(value.abiVersion, 32, "settings.abi_version"), true);
     view.setUint32(4, unsigned(value.sampleMask, 32, "settings.sample_mask"), true);
     view.setUint32(8, unsigned(value.flowBudget, 32, "settings.flow_budget"), true);
     view.setUint32(12, unsigned(value.sampleBudget, 32, "settings.sample_budget"), true);
-    exactly(value.hashKey, 10, "settings.hash_key").forEach((each, i) => view.setUint32(16 + 4 * i, unsigned(each, 32, "settings.hash_key"), true));
-    view.setBigUint64(56, unsigned64(value.hashFinal, "settings.hash_final"), true);
+    view.setUint32(16, unsigned(value.icmpBudget, 32, "settings.icmp_budget"), true);
+    into.fill(0, offset + 20, offset + 24);
+    exactly(value.hashKey, 10, "settings.hash_key").forEach((each, i) => view.setUint32(24 + 4 * i, unsigned(each, 32, "settings.hash_key"), true));
+    view.setBigUint64(64, unsigned64(value.hashFinal, "settings.hash_final"), true);
     return into;
   },
 } as const;
@@ -380,6 +401,12 @@ export const RING_ENTRY = {
   },
 } as const;
 
+/** The outer header is an IPv6 one. */
+export const DESTINATION_IPV6 = 1;
+
+/** The outer UDP checksum is left out. */
+export const DESTINATION_NO_CHECKSUM = 2;
+
 /** One cache line, all that forwarding needs. Slot 0 is nobody. */
 export interface Destination {
   /** Of the slot: whoever remembers another one remembers somebody gone; 0: free. */
@@ -395,10 +422,12 @@ export interface Destination {
   tunnelPort: number;
   /** Enum tunnel. */
   tunnel: number;
-  /** The family of the outer header. */
-  outerIpv6: number;
-  /** One's complement sum of the outer IPv4 header but for its length. */
+  /** DESTINATION_... */
+  flags: number;
+  /** One's complement sum of the outer IPv4 header but for its length and TOS. */
   outerSum: number;
+  /** That of pseudo-header, port and tunnel header but for lengths and source port. */
+  udpSum: number;
   outerSource: Uint8Array;
   outerDestination: Uint8Array;
 }
@@ -415,8 +444,9 @@ export const DESTINATION = {
     mtu: 22,
     tunnelPort: 24,
     tunnel: 26,
-    outerIpv6: 27,
+    flags: 27,
     outerSum: 28,
+    udpSum: 30,
     outerSource: 32,
     outerDestination: 48,
   },
@@ -431,8 +461,9 @@ export const DESTINATION = {
       mtu: view.getUint16(22, true),
       tunnelPort: view.getUint16(24),
       tunnel: view.getUint8(26),
-      outerIpv6: view.getUint8(27),
+      flags: view.getUint8(27),
       outerSum: view.getUint16(28, true),
+      udpSum: view.getUint16(30, true),
       outerSource: bytes.slice(offset + 32, offset + 48),
       outerDestination: bytes.slice(offset + 48, offset + 64),
     };
@@ -447,9 +478,9 @@ export const DESTINATION = {
     view.setUint16(22, unsigned(value.mtu, 16, "destination.mtu"), true);
     view.setUint16(24, unsigned(value.tunnelPort, 16, "destination.tunnel_port"));
     view.setUint8(26, unsigned(value.tunnel, 8, "destination.tunnel"));
-    view.setUint8(27, unsigned(value.outerIpv6, 8, "destination.outer_ipv6"));
+    view.setUint8(27, unsigned(value.flags, 8, "destination.flags"));
     view.setUint16(28, unsigned(value.outerSum, 16, "destination.outer_sum"), true);
-    into.fill(0, offset + 30, offset + 32);
+    view.setUint16(30, unsigned(value.udpSum, 16, "destination.udp_sum"), true);
     into.set(exactly(value.outerSource, 16, "destination.outer_source"), offset + 32);
     into.set(exactly(value.outerDestination, 16, "destination.outer_destination"), offset + 48);
     return into;
@@ -691,7 +722,7 @@ export interface ServiceCounter {
 
 /** Size, offsets and codec of `struct service_counter`. */
 export const SERVICE_COUNTER = {
-  size: 224,
+  size: 240,
   offsets: {
     packets: 0,
     octets: 8,
@@ -703,7 +734,7 @@ export const SERVICE_COUNTER = {
     reasons: 56,
   },
   decode(bytes: Uint8Array, offset = 0): ServiceCounter {
-    const view = viewOf(bytes, offset, 224);
+    const view = viewOf(bytes, offset, 240);
     return {
       packets: view.getBigUint64(0, true),
       octets: view.getBigUint64(8, true),
@@ -712,11 +743,11 @@ export const SERVICE_COUNTER = {
       ack: view.getBigUint64(32, true),
       fin: view.getBigUint64(40, true),
       rst: view.getBigUint64(48, true),
-      reasons: Array.from({ length: 21 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
+      reasons: Array.from({ length: 23 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
     };
   },
-  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(224), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 224);
+  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(240), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 240);
     view.setBigUint64(0, unsigned64(value.packets, "service_counter.packets"), true);
     view.setBigUint64(8, unsigned64(value.octets, "service_counter.octets"), true);
     view.setBigUint64(16, unsigned64(value.flows, "service_counter.flows"), true);
@@ -724,7 +755,7 @@ export const SERVICE_COUNTER = {
     view.setBigUint64(32, unsigned64(value.ack, "service_counter.ack"), true);
     view.setBigUint64(40, unsigned64(value.fin, "service_counter.fin"), true);
     view.setBigUint64(48, unsigned64(value.rst, "service_counter.rst"), true);
-    exactly(value.reasons, 21, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
+    exactly(value.reasons, 23, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
     return into;
   },
 } as const;
@@ -786,7 +817,8 @@ export interface DestinationRecord {
   tunnelPort: number;
   /** Enum tunnel. */
   tunnel: number;
-  ipv6: number;
+  /** DESTINATION_... */
+  flags: number;
   disabled: number;
   /** 0: the record is free. */
   used: number;
@@ -802,7 +834,7 @@ export const DESTINATION_RECORD = {
     weight: 24,
     tunnelPort: 26,
     tunnel: 28,
-    ipv6: 29,
+    flags: 29,
     disabled: 30,
     used: 31,
   },
@@ -815,7 +847,7 @@ export const DESTINATION_RECORD = {
       weight: view.getUint16(24, true),
       tunnelPort: view.getUint16(26),
       tunnel: view.getUint8(28),
-      ipv6: view.getUint8(29),
+      flags: view.getUint8(29),
       disabled: view.getUint8(30),
       used: view.getUint8(31),
     };
@@ -828,7 +860,7 @@ export const DESTINATION_RECORD = {
     view.setUint16(24, unsigned(value.weight, 16, "destination_record.weight"), true);
     view.setUint16(26, unsigned(value.tunnelPort, 16, "destination_record.tunnel_port"));
     view.setUint8(28, unsigned(value.tunnel, 8, "destination_record.tunnel"));
-    view.setUint8(29, unsigned(value.ipv6, 8, "destination_record.ipv6"));
+    view.setUint8(29, unsigned(value.flags, 8, "destination_record.flags"));
     view.setUint8(30, unsigned(value.disabled, 8, "destination_record.disabled"));
     view.setUint8(31, unsigned(value.used, 8, "destination_record.used"));
     return into;
@@ -841,7 +873,9 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   not_ip: "passed to the host: neither IPv4 nor IPv6, or cut short before its addresses",
   not_a_vip: "passed to the host untouched: to an address that is no VIP",
   icmp_echo_request: "a ping of a VIP, answered here",
-  too_big: "dropped: once encapsulated it would exceed the MTU towards its destination",
+  too_big: "answered: once encapsulated it would exceed the MTU; path MTU discovery at work",
+  too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
+  too_big_unanswered: "dropped as too_big without an answer: more than settings.icmp_budget",
   err_malformed: "dropped: an IP header that contradicts itself; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
   err_fragmented: "dropped: an IP fragment; the client's path has a smaller MTU than it believes",
