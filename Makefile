@@ -1,0 +1,32 @@
+# The front door. "make" alone lists what there is.
+
+T =
+
+.PHONY: help demo test bpf verify check
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## set up what is missing, and show the balancer at work in network namespaces
+	@scripts/setup.sh run
+	@deno run -A scripts/demo.ts
+
+test: ## set up what is missing, and run all tests, or those of one folder: make test T=packets
+	@scripts/setup.sh run
+	@rm -rf coverage
+	@deno test -A --coverage=coverage tests/$(T)
+	@deno coverage --exclude='/tests/|\.gen\.ts$$' coverage
+
+bpf: ## rebuild the BPF objects and what is generated from them
+	@scripts/setup.sh build
+	@deno run -A bpf/build.ts
+
+verify: ## rebuild likewise, and fail if anything committed differs
+	@scripts/setup.sh build
+	@deno run -A bpf/build.ts --check
+
+check: ## check format, style and types
+	@scripts/setup.sh deno
+	@deno fmt --check
+	@deno lint
+	@deno check
