@@ -1,0 +1,58 @@
+/** Names for maps, programs and links in a bpffs, which keep them alive without a process. */
+
+import { ERRNO } from "../sys/errno.ts";
+import { Fd } from "../sys/fd.ts";
+import { libbpf } from "../sys/ffi.ts";
+import { cString } from "../sys/memory.ts";
+import { BpfError } from "./errors.ts";
+
+/** What a pin can hold, by the name that its descriptors have in /proc. */
+const KINDS = { "bpf-map": "map", "bpf-prog": "program", "bpf_link": "link" } as const;
+
+/** What a pin can hold. */
+export type PinKind = typeof KINDS[keyof typeof KINDS];
+
+/**
+ * Gives an object a name in a bpffs.
+ *
+ * @throws {BpfError} `EEXIST` when the name is taken, `EPERM` outside a bpffs, `ENOENT` when the
+ *   directory is missing
+ */
+export function pin(fd: number, path: string, label: string): void {
+  const result = libbpf().bpf_obj_pin(fd, cString(path));
+  if (result === 0) return;
+  const hint = -result === ERRNO.EPERM
+    ? "is the directory in a bpffs, such as /sys/fs/bpf, and writable?"
+    : undefined;
+  throw new BpfError(`pin ${label} as "${path}"`, result, hint);
+}
+
+/**
+ * Removes a name; the object lives on while something else holds it.
+ *
+ * @throws {Deno.errors.NotFound} when there is no such name
+ */
+export function unpin(path: string): void {
+  Deno.removeSync(path);
+}
+
+/**
+ * Opens what a name stands for.
+ *
+ * @throws {BpfError} `ENOENT` when there is no such name
+ * @throws {TypeError} when it stands for something else than `kind`
+ */
+export function openPin(path: string, kind: PinKind): Fd {
+  const result = libbpf().bpf_obj_get(cString(path));
+  if (result < 0) throw new BpfError(`open pinned ${kind} "${path}"`, result);
+  const fd = new Fd(result);
+  const found = kindOf(fd.value);
+  if (found === kind) return fd;
+  fd.close();
+  throw new TypeError(`Cannot open pinned ${kind} "${path}": it is a ${found}`);
+}
+
+function kindOf(fd: number): PinKind | "file" {
+  const target = Deno.readLinkSync(`/proc/self/fd/${fd}`).replace(/^anon_inode:/, "");
+  return target in KINDS ? KINDS[target as keyof typeof KINDS] : "file";
+}
