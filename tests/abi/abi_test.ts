@@ -1,0 +1,244 @@
+// The generated codecs against bytes written by hand, and against the BTF of the embedded object.
+
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { Btf } from "../../lib/bpf/btf.ts";
+import { elfOf } from "../../lib/bpf/embedded.ts";
+import * as abi from "../../lib/lb/abi.gen.ts";
+import { OBJECT } from "../../lib/lb/xvs.gen.ts";
+import { random } from "../unit/random.ts";
+
+interface Codec {
+  readonly size: number;
+  readonly offsets: Readonly<Record<string, number>>;
+  decode(bytes: Uint8Array, offset?: number): unknown;
+  encode(value: unknown, into?: Uint8Array, offset?: number): Uint8Array;
+}
+
+interface Enum {
+  readonly numbers: Readonly<Record<string, number>>;
+  readonly names: readonly string[];
+}
+
+const btf = Btf.fromElf(await elfOf(OBJECT));
+const exported: Record<string, unknown> = { ...abi };
+
+/** Each codec by the name of its struct in C. */
+const CODECS = Object.entries(exported)
+  .filter(([, value]) => typeof value === "object" && value !== null && "decode" in value)
+  .map(([name, value]) => [name.toLowerCase(), value as Codec] as const);
+
+/** Each enum by its name in C. */
+const ENUMS = Object.entries(exported)
+  .filter(([name]) => `${name}S` in exported)
+  .map(([name, value]): [string, Enum] => [
+    name.toLowerCase(),
+    { numbers: value as Enum["numbers"], names: exported[`${name}S`] as string[] },
+  ]);
+
+function hex(text: string): Uint8Array {
+  return Uint8Array.fromHex(text.replaceAll(/[^0-9a-f]/g, ""));
+}
+
+function camelCase(name: string): string {
+  return name.replaceAll(/_(\w)/g, (_, letter) => letter.toUpperCase());
+}
+
+/** Which bytes of a struct are padding. */
+function isPadding(struct: string): boolean[] {
+  const { size, members } = btf.struct(struct);
+  const ends = [...members.slice(1).map(({ offsetBits }) => offsetBits / 8), size];
+  const padding = Array<boolean>(size).fill(false);
+  members.forEach(({ name, offsetBits }, i) => {
+    if (/^(pad|reserved)\d*$/.test(name)) padding.fill(true, offsetBits / 8, ends[i]);
+  });
+  return padding;
+}
+
+function randomBytes(length: number, next: () => number): Uint8Array {
+  return Uint8Array.from({ length }, () => next() & 0xff);
+}
+
+Deno.test("service_key4 is the bytes that a packet carries", () => {
+  const value = { address: 0xc0000201, port: 443, protocol: 6 };
+  const bytes = hex("c0 00 02 01  01 bb  06  00");
+  assertEquals(abi.SERVICE_KEY4.encode(value), bytes);
+  assertEquals(abi.SERVICE_KEY4.decode(bytes), value);
+});
+
+Deno.test("flow_key6 is the bytes that a packet carries", () => {
+  const value = {
+    source: hex("20010db8 00000000 00000000 00000001"),
+    destination: hex("20010db8 00000000 00000000 000000fe"),
+    sourcePort: 0x1234,
+    destinationPort: 53,
+    protocol: 17,
+  };
+  const bytes = hex(`
+    20010db8 00000000 00000000 00000001
+    20010db8 00000000 00000000 000000fe
+    1234 0035 11 000000`);
+  assertEquals(abi.FLOW_KEY6.encode(value), bytes);
+  assertEquals(abi.FLOW_KEY6.decode(bytes), value);
+});
+
+Deno.test("service is in the order of a little-endian host", () => {
+  const value = { id: 1, ringSize: 16381, vip: 0x01020304, sticky: 1 };
+  const bytes = hex("01000000 fd3f0000 04030201 01 000000");
+  assertEquals(abi.SERVICE.encode(value), bytes);
+  assertEquals(abi.SERVICE.decode(bytes), value);
+});
+
+Deno.test("destination mixes both orders", () => {
+  const value: abi.Destination = {
+    generation: 7,
+    ifindex: 2,
+    destinationMac: hex("020000000001"),
+    sourceMac: hex("020000000002"),
+    vlan: 100,
+    mtu: 1500,
+    tunnelPort: 6080,
+    tunnel: abi.TUNNEL.IPIP,
+    flags: abi.DESTINATION_IPV6,
+    outerSum: 0xa1b2,
+    udpSum: 0xc3d4,
+    outerSource: hex("0a000001 00000000 00000000 00000000"),
+    outerDestination: hex("0a000002 00000000 00000000 00000000"),
+  };
+  const bytes = hex(`
+    07000000 02000000 020000000001 020000000002
+    6400 dc05 17c0 01 01 b2a1 d4c3
+    0a000001 00000000 00000000 00000000
+    0a000002 00000000 00000000 00000000`);
+  assertEquals(abi.DESTINATION.encode(value), bytes);
+  assertEquals(abi.DESTINATION.decode(bytes), value);
+});
+
+Deno.test("settings holds numbers of 64 bits and lists", () => {
+  const value: abi.Settings = {
+    abiVersion: 1,
+    sampleMask: 0xffffffff,
+    flowBudget: 8192,
+    sampleBudget: 2,
+    icmpBudget: 3,
+    hashKey: [1, 2, 3, 4, 5, 6, 7, 8, 9, 0x80000000],
+    hashFinal: 0xfedcba9876543210n,
+  };
+  const bytes = hex(`
+    01000000 ffffffff 00200000 02000000 03000000 00000000
+    01000000 02000000 03000000 04000000 05000000
+    06000000 07000000 08000000 09000000 00000080
+    1032547698badcfe`);
+  assertEquals(abi.SETTINGS.encode(value), bytes);
+  assertEquals(abi.SETTINGS.decode(bytes), value);
+});
+
+Deno.test("codecs read and write at an offset, and nothing beside it", () => {
+  const table = new Uint8Array(24).fill(0xff);
+  abi.RING_ENTRY.encode({ current: (abi.RING_TRACKED | 5) >>> 0, previous: 4 }, table, 8);
+  assertEquals(table, hex("ffffffffffffffff 05000080 04000000 ffffffffffffffff"));
+  assertEquals(abi.RING_ENTRY.decode(table.subarray(4), 4), { current: 0x80000005, previous: 4 });
+});
+
+Deno.test("what a codec returns does not change with the bytes it came from", () => {
+  const bytes = new Uint8Array(abi.SERVICE_KEY6.size);
+  const { address } = abi.SERVICE_KEY6.decode(bytes);
+  bytes.fill(1);
+  assertEquals(address, new Uint8Array(16));
+});
+
+Deno.test("codecs refuse what does not fit", () => {
+  const key = { address: 1, port: 80, protocol: 6 };
+  for (const port of [65536, -1, 1.5, NaN]) {
+    assertThrows(
+      () => abi.SERVICE_KEY4.encode({ ...key, port }),
+      RangeError,
+      `Cannot store ${port} in service_key4.port`,
+    );
+  }
+  for (const packets of [-1n, 1n << 64n]) {
+    assertThrows(
+      () => abi.REASON_COUNTER.encode({ packets, octets: 0n }),
+      RangeError,
+      `Cannot store ${packets} in reason_counter.packets`,
+    );
+  }
+  for (const length of [4, 17]) {
+    assertThrows(
+      () => abi.SERVICE_KEY6.encode({ ...key, address: new Uint8Array(length) }),
+      RangeError,
+      `Cannot store ${length} elements in service_key6.address: it holds 16`,
+    );
+  }
+});
+
+Deno.test("codecs refuse bytes that end too early, even within a longer buffer", () => {
+  const short = new Uint8Array(64).subarray(0, 7);
+  assertThrows(() => abi.SERVICE_KEY4.decode(short), RangeError, "Cannot access 8 bytes");
+  assertThrows(() => abi.SERVICE_KEY4.decode(new Uint8Array(8), 1), RangeError, "at offset 1");
+  const value = { address: 1, port: 80, protocol: 6 };
+  assertThrows(() => abi.SERVICE_KEY4.encode(value, short), RangeError, "Cannot access 8 bytes");
+});
+
+Deno.test("there is a codec for every struct of abi.h, and a list for every enum", async () => {
+  const header = await Deno.readTextFile(new URL("../../bpf/abi.h", import.meta.url));
+  const named = (kind: string): string[] =>
+    [...header.matchAll(new RegExp(`^${kind} (\\w+) \\{`, "gm"))].map(([, name]) => name!).sort();
+  assertEquals(CODECS.map(([name]) => name).sort(), named("struct"));
+  assertEquals(ENUMS.map(([name]) => name).sort(), named("enum"));
+});
+
+for (const [struct, codec] of CODECS) {
+  Deno.test(`struct ${struct} has the layout that the BTF of the object tells`, () => {
+    const { size, members } = btf.struct(struct);
+    const padding = isPadding(struct);
+    const visible = members.filter(({ offsetBits }) => !padding[offsetBits / 8]);
+    assertEquals(codec.size, size);
+    assertEquals(
+      codec.offsets,
+      Object.fromEntries(visible.map(({ name, offsetBits }) => [camelCase(name), offsetBits / 8])),
+    );
+  });
+
+  Deno.test(`struct ${struct} survives a round trip, padding zeroed`, () => {
+    const next = random(1);
+    const padding = isPadding(struct);
+    for (let round = 0; round < 100; round++) {
+      const bytes = randomBytes(codec.size, next);
+      const value = codec.decode(bytes);
+      const again = codec.encode(value, randomBytes(codec.size, next));
+      assertEquals(again, bytes.map((byte, i) => padding[i] ? 0 : byte));
+      assertEquals(codec.decode(again), value);
+    }
+  });
+}
+
+for (const [name, { numbers, names }] of ENUMS) {
+  Deno.test(`enum ${name} has the numbers that the BTF of the object tells`, () => {
+    const values = btf.enum(name).values.filter((value) => !value.name.endsWith("_COUNT"));
+    assertEquals(Object.values(numbers), values.map(({ value }) => Number(value)));
+    Object.keys(numbers).forEach((key, i) => {
+      assert(values[i]!.name.endsWith(`_${key}`), `${values[i]!.name} ends with _${key}`);
+      assertEquals(names[numbers[key]!], key.toLowerCase());
+    });
+    assertEquals(names.length, values.length);
+  });
+}
+
+Deno.test("every reason has a text, and README lists it", async () => {
+  const readme = await Deno.readTextFile(new URL("../../bpf/README.md", import.meta.url));
+  const listed = [...readme.matchAll(/^\| `(\w+)`\s+\| (.*?)\s+\|$/gm)].map((
+    [, name, text],
+  ) => [name, text]);
+  assertEquals(listed, Object.entries(abi.REASON_TEXT));
+  assertEquals(Object.keys(abi.REASON_TEXT), [...abi.REASONS]);
+});
+
+Deno.test("elfOf() unpacks what was embedded and refuses anything else", async () => {
+  const elf = await elfOf(OBJECT);
+  assertEquals(elf.subarray(0, 4), hex("7f454c46"));
+  await assertRejects(
+    () => elfOf({ ...OBJECT, sha256: "0".repeat(64) }),
+    Error,
+    'Cannot unpack BPF object "xvs": its SHA-256 is ',
+  );
+});
