@@ -10,7 +10,8 @@
  */
 
 import { parseArgs } from "@std/cli/parse-args";
-import { elfOf, type EmbeddedObject, sha256 } from "../lib/bpf/embedded.ts";
+import { sha256 } from "../lib/bpf/embedded.ts";
+import { BpfObject, elfOf, type EmbeddedObject } from "../lib/bpf/mod.ts";
 import { abiModule, reasonTable } from "./abi_gen.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -33,7 +34,8 @@ const FLAGS = [
 /** Where each object is embedded. */
 const MODULES = {
   "bpf/xvs.bpf.c": "lib/lb/xvs.gen.ts",
-} as const;
+  "tests/bpf/test.bpf.c": "tests/bpf/object.gen.ts",
+};
 const BALANCER = "bpf/xvs.bpf.c";
 const HEADER = "bpf/abi.h";
 const ABI = "lib/lb/abi.gen.ts";
@@ -100,6 +102,16 @@ async function read(path: string): Promise<string> {
   }
 }
 
+/** Says how large an object is and, to root, how much work its programs were for the verifier. */
+function report(source: string, elf: Bytes): void {
+  console.log(`${source}: ${elf.length} bytes`);
+  if (Deno.uid() !== 0) return;
+  using object = BpfObject.open(elf).load();
+  for (const [name, { verifiedInstructions }] of object.programs) {
+    console.log(`  ${name}: ${verifiedInstructions ?? "unknown"} instructions verified`);
+  }
+}
+
 /** What follows from `abi.h` and the balancer's BTF, by path. */
 async function abiTexts(balancer: Bytes): Promise<[path: string, text: string][]> {
   const header = await read(HEADER);
@@ -116,7 +128,7 @@ async function changes(): Promise<Map<string, string>> {
   const changed = new Map<string, string>();
   for (const [source, module] of Object.entries(MODULES)) {
     const elf = await compile(source);
-    console.log(`${source}: ${elf.length} bytes`);
+    report(source, elf);
     if (!await holds(module, elf)) changed.set(module, await moduleText(source, module, elf));
     if (source !== BALANCER) continue;
     for (const [path, text] of await abiTexts(elf)) {
