@@ -98,6 +98,9 @@ const COMMON_SYSCTLS = [
   ...both((scope) => `net.ipv6.conf.${scope}.accept_ra=0`),
   "net.ipv6.conf.default.dad_transmits=0",
   "net.ipv6.conf.default.router_solicitations=0",
+  // A new MAC is announced, as whoever takes over an address does it.
+  ...both((scope) => `net.ipv4.conf.${scope}.arp_notify=1`),
+  ...both((scope) => `net.ipv6.conf.${scope}.ndisc_notify=1`),
   // Answers come from other places than questions go to: that is what DSR means.
   ...both((scope) => `net.ipv4.conf.${scope}.rp_filter=0`),
   ...both((scope) => `net.ipv4.conf.${scope}.send_redirects=0`),
