@@ -14,7 +14,7 @@ demo: ## set up what is missing, and show the balancer at work in network namesp
 test: ## set up what is missing, and run all tests, or those of one folder: make test T=packets
 	@scripts/setup.sh run
 	@rm -rf coverage
-	@deno test -A --coverage=coverage tests/$(T)
+	@deno test -A --coverage=coverage --coverage-raw-data-only tests/$(T)
 	@deno coverage --exclude='/tests/|\.gen\.ts$$' coverage
 
 bpf: ## rebuild the BPF objects and what is generated from them

@@ -233,77 +233,81 @@ Deno.test("yaml stringify() writes what parse() reads back", () => {
 
 /** Each assertion with arguments that it accepts, and with arguments that it must not. */
 const ASSERTIONS: [string, () => unknown, () => unknown][] = [
-  ["assert", () => assert(1), () => assert(0)],
-  ["assertFalse", () => assertFalse(0), () => assertFalse(1)],
-  ["assertEquals", () => assertEquals({ a: [1n] }, { a: [1n] }), () => assertEquals([1], [2])],
-  ["assertEquals of types", () => assertEquals(NaN, NaN), () => assertEquals<unknown>(1, "1")],
+  ["assert()", () => assert(1), () => assert(0)],
+  ["assertFalse()", () => assertFalse(0), () => assertFalse(1)],
+  ["assertEquals()", () => assertEquals({ a: [1n] }, { a: [1n] }), () => assertEquals([1], [2])],
+  ["assertEquals() of types", () => assertEquals(NaN, NaN), () => assertEquals<unknown>(1, "1")],
   [
-    "assertEquals of properties",
+    "assertEquals() of properties",
     () => assertEquals<unknown>({ a: 1, b: 2 }, { b: 2, a: 1 }),
     () => assertEquals<unknown>({ a: undefined }, {}),
   ],
   [
-    "assertEquals of bytes",
+    "assertEquals() of bytes",
     () => assertEquals(Uint8Array.of(1, 2), Uint8Array.of(1, 2)),
     () => assertEquals(Uint8Array.of(1, 2), Uint8Array.of(1, 3)),
   ],
   [
-    "assertEquals of maps",
+    "assertEquals() of maps",
     () => assertEquals(new Map([["a", [1]]]), new Map([["a", [1]]])),
     () => assertEquals(new Map([["a", [1]]]), new Map([["a", [2]]])),
   ],
   [
-    "assertEquals of classes",
+    "assertEquals() of classes",
     () => assertEquals(new Set([1]), new Set([1])),
     () => assertEquals<unknown>([1], { 0: 1 }),
   ],
-  ["assertNotEquals", () => assertNotEquals([1], [2]), () => assertNotEquals([1], [1])],
-  ["assertStrictEquals", () => assertStrictEquals("a", "a"), () => assertStrictEquals([], [])],
-  ["assertNotStrictEquals", () => assertNotStrictEquals([], []), () => assertNotStrictEquals(1, 1)],
-  ["assertExists", () => assertExists(0), () => assertExists(null)],
+  ["assertNotEquals()", () => assertNotEquals([1], [2]), () => assertNotEquals([1], [1])],
+  ["assertStrictEquals()", () => assertStrictEquals("a", "a"), () => assertStrictEquals([], [])],
   [
-    "assertInstanceOf",
+    "assertNotStrictEquals()",
+    () => assertNotStrictEquals([], []),
+    () => assertNotStrictEquals(1, 1),
+  ],
+  ["assertExists()", () => assertExists(0), () => assertExists(null)],
+  [
+    "assertInstanceOf()",
     () => assertInstanceOf(new TypeError(), Error),
     () => assertInstanceOf({}, Error),
   ],
-  ["assertMatch", () => assertMatch("abc", /b/), () => assertMatch("abc", /d/)],
-  ["assertNotMatch", () => assertNotMatch("abc", /d/), () => assertNotMatch("abc", /b/)],
+  ["assertMatch()", () => assertMatch("abc", /b/), () => assertMatch("abc", /d/)],
+  ["assertNotMatch()", () => assertNotMatch("abc", /d/), () => assertNotMatch("abc", /b/)],
   [
-    "assertStringIncludes",
+    "assertStringIncludes()",
     () => assertStringIncludes("abc", "bc"),
     () => assertStringIncludes("abc", "d"),
   ],
   [
-    "assertArrayIncludes",
+    "assertArrayIncludes()",
     () => assertArrayIncludes([{ a: 1 }, { a: 2 }], [{ a: 2 }]),
     () => assertArrayIncludes([1], [1, 2]),
   ],
   [
-    "assertAlmostEquals",
+    "assertAlmostEquals()",
     () => assertAlmostEquals(100, 100.000005),
     () => assertAlmostEquals(100, 100.00002),
   ],
   [
-    "assertAlmostEquals with a tolerance",
+    "assertAlmostEquals() with a tolerance",
     () => assertAlmostEquals(100, 101, 1),
     () => assertAlmostEquals(100, 101, 0.5),
   ],
-  ["assertGreater", () => assertGreater(2, 1), () => assertGreater(1, 1)],
-  ["assertGreaterOrEqual", () => assertGreaterOrEqual(1n, 1n), () => assertGreaterOrEqual(0, 1)],
-  ["assertLess", () => assertLess(1, 2), () => assertLess(1, 1)],
-  ["assertLessOrEqual", () => assertLessOrEqual(1, 1), () => assertLessOrEqual(2, 1)],
+  ["assertGreater()", () => assertGreater(2, 1), () => assertGreater(1, 1)],
+  ["assertGreaterOrEqual()", () => assertGreaterOrEqual(1n, 1n), () => assertGreaterOrEqual(0, 1)],
+  ["assertLess()", () => assertLess(1, 2), () => assertLess(1, 1)],
+  ["assertLessOrEqual()", () => assertLessOrEqual(1, 1), () => assertLessOrEqual(2, 1)],
   [
-    "assertThrows",
+    "assertThrows()",
     () => assertThrows(() => JSON.parse("{"), SyntaxError, "JSON"),
     () => assertThrows(() => JSON.parse("{"), RangeError),
   ],
   [
-    "assertThrows of a message",
+    "assertThrows() of a message",
     () => assertThrows(() => JSON.parse("{"), Error),
     () => assertThrows(() => JSON.parse("{"), SyntaxError, "no such text"),
   ],
   [
-    "assertThrows of anything",
+    "assertThrows() of anything",
     () =>
       assertThrows(() => {
         throw 1;
@@ -311,7 +315,7 @@ const ASSERTIONS: [string, () => unknown, () => unknown][] = [
     () => assertThrows(() => 1),
   ],
   [
-    "assertThrows of errors only",
+    "assertThrows() of errors only",
     () => assertThrows(() => fail()),
     () =>
       assertThrows(() => {
@@ -321,7 +325,7 @@ const ASSERTIONS: [string, () => unknown, () => unknown][] = [
 ];
 
 for (const [name, accepted, refused] of ASSERTIONS) {
-  Deno.test(`${name}() accepts what holds and refuses what does not`, () => {
+  Deno.test(`${name} accepts what holds and refuses what does not`, () => {
     accepted();
     let thrown: unknown;
     try {
@@ -329,7 +333,7 @@ for (const [name, accepted, refused] of ASSERTIONS) {
     } catch (error) {
       thrown = error;
     }
-    if (!(thrown instanceof AssertionError)) throw new Error(`${name}() accepted it`);
+    if (!(thrown instanceof AssertionError)) throw new Error(`${name} accepted it`);
   });
 }
 
