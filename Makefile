@@ -25,8 +25,8 @@ verify: ## rebuild likewise, and fail if anything committed differs
 	@scripts/setup.sh build
 	@deno run -A bpf/build.ts --check
 
-check: ## check format, style and types
+check: ## check format, style, types, and the examples in the documentation
 	@scripts/setup.sh deno
 	@deno fmt --check
 	@deno lint
-	@deno check
+	@deno check --doc

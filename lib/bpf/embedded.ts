@@ -32,10 +32,11 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
  *
  * @example
  * ```ts
- * import { BpfObject, elfOf } from "@xvs/xvs/bpf";
- * import { OBJECT } from "./my_program.gen.ts";
+ * import { BpfObject, elfOf, type EmbeddedObject } from "./mod.ts";
  *
- * using object = BpfObject.open(await elfOf(OBJECT));
+ * async function load(object: EmbeddedObject): Promise<BpfObject> {
+ *   return BpfObject.open(await elfOf(object)).load();
+ * }
  * ```
  */
 export async function elfOf(object: EmbeddedObject): Promise<Uint8Array<ArrayBuffer>> {
