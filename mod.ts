@@ -17,6 +17,7 @@
 export { Client, type ServiceId } from "./lib/lb/client.ts";
 export * from "./lib/lb/errors.ts";
 export type {
+  AttachedInterface,
   Destination,
   DestinationExtended,
   Info,

@@ -24,7 +24,9 @@ enum reason {
 	REASON_NOT_IP, /* passed to the host: neither IPv4 nor IPv6, or cut short before its addresses */
 	REASON_NOT_A_VIP, /* passed to the host untouched: to an address that is no VIP */
 	REASON_ICMP_ECHO_REQUEST, /* a ping of a VIP, answered here */
-	REASON_TOO_BIG, /* dropped: once encapsulated it would exceed the MTU towards its destination */
+	REASON_TOO_BIG, /* answered: once encapsulated it would exceed the MTU; path MTU discovery at work */
+	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
+	REASON_TOO_BIG_UNANSWERED, /* dropped as too_big without an answer: more than settings.icmp_budget */
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
 	REASON_ERR_FRAGMENTED, /* dropped: an IP fragment; the client's path has a smaller MTU than it believes */
@@ -60,10 +62,12 @@ struct settings {
 	__u32 sample_mask; /* flows whose hash has none of these bits are counted one by one; ~0: none */
 	__u32 flow_budget; /* new flows that a CPU may remember per tick of 2^26 ns */
 	__u32 sample_budget; /* new flows of the sample that a CPU may remember until it halves the sample */
+	__u32 icmp_budget; /* ICMP errors that a CPU may send per tick of 2^24 ns */
+	__u32 pad;
 	__u32 hash_key[10]; /* NH key of the flow hash, see hash.h */
 	__u64 hash_final; /* added between NH and its finaliser */
 };
-_Static_assert(sizeof(struct settings) == 64, "settings");
+_Static_assert(sizeof(struct settings) == 72, "settings");
 
 struct service_key4 {
 	__be32 address;

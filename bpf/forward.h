@@ -160,7 +160,7 @@ always_inline void write_outer4(struct iphdr *ip, struct destination *d, __u8 pr
 	ip->tos = tos;
 	ip->tot_len = length_be;
 	ip->id = 0; /* never fragmented, so no identity is needed: RFC 6864 */
-	ip->frag_off = bpf_htons(0x4000); /* don't fragment */
+	ip->frag_off = bpf_htons(IP_DONT_FRAGMENT);
 	ip->ttl = OUTER_TTL;
 	ip->protocol = protocol;
 	ip->check = ~fold(d->outer_sum + length_be + bpf_htons(tos));
@@ -242,8 +242,10 @@ always_inline struct verdict encapsulate(struct packet *p, struct destination *d
 	struct inner inside;
 	struct cursor c;
 
-	if (length > d->mtu)
+	if (unlikely(length > d->mtu)) {
+		p->mtu = d->mtu > overhead ? d->mtu - overhead : 0;
 		return drop(REASON_TOO_BIG);
+	}
 	set_ttl(p, ttl_of(p, inner) - 1, inner);
 	inside = look_inside(p, inner);
 	if (bpf_xdp_adjust_head(p->ctx, -(int)overhead))

@@ -102,6 +102,19 @@ struct {
 	__uint(max_entries, 1);
 } flow_budgets SEC(".maps");
 
+struct icmp_budget {
+	__u32 tick;
+	__u32 spent; /* of settings.icmp_budget, in this tick */
+};
+
+/* 0 -> what this CPU has spent; the program's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct icmp_budget);
+	__uint(max_entries, 1);
+} icmp_budgets SEC(".maps");
+
 /* Interface index -> the same: the interfaces that packets may leave by; written by the client. */
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);

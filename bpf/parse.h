@@ -22,6 +22,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define IP_DONT_FRAGMENT 0x4000
 
 /* The families as compile-time arguments: each verb is compiled once for either. */
 enum family { IPV4, IPV6 };
@@ -41,7 +42,16 @@ struct icmp {
 	__be32 rest;
 };
 
-enum { ICMP4_ECHO_REPLY = 0, ICMP4_ECHO_REQUEST = 8, ICMP6_ECHO_REQUEST = 128, ICMP6_ECHO_REPLY = 129 };
+enum {
+	ICMP4_ECHO_REPLY = 0,
+	ICMP4_UNREACHABLE = 3,
+	ICMP4_ECHO_REQUEST = 8,
+	ICMP6_PACKET_TOO_BIG = 2,
+	ICMP6_ECHO_REQUEST = 128,
+	ICMP6_ECHO_REPLY = 129,
+};
+
+enum { ICMP4_FRAGMENTATION_NEEDED = 4 };
 
 /* What is known of a packet. Pointers into it hold until the next adjust_head. */
 struct packet {
@@ -53,6 +63,7 @@ struct packet {
 	};
 	struct icmp *icmp; /* NULL: TCP or UDP */
 	__u32 octets; /* of the IP packet, or of the frame if it is none */
+	__u32 mtu; /* the longest IP packet that would have fitted, if this one did not */
 	__u32 ports; /* source and destination as they stand in the packet */
 	__u8 protocol;
 	__u8 tcp_flags; /* 0 for UDP */

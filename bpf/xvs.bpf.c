@@ -52,6 +52,8 @@ always_inline struct verdict serve(struct packet *p, struct service *service, en
 			verdict = drop(REASON_ERR_BACKEND_INVALID);
 		else
 			verdict = forward(p, d, choice.entropy, family);
+		if (unlikely(verdict.reason == REASON_TOO_BIG))
+			verdict = answer_too_big(p, family);
 	}
 	count_service(p, service, choice, verdict);
 	return verdict;

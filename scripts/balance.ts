@@ -17,7 +17,7 @@ import {
   UDP_TUNNELS,
 } from "../mod.ts";
 import { Display } from "./balance_display.ts";
-import { main, sleep, untilInterrupted, UsageError } from "./common.ts";
+import { main, print, sleep, untilInterrupted, UsageError } from "./common.ts";
 
 const HELP = `balance.ts [OPTIONS] IFACE[,IFACE...] ROUTER/PREFIX VIP RIP...
 
@@ -78,7 +78,9 @@ function parseWeights(texts: string[], rips: readonly string[]): Map<string, num
     if (weight === undefined || rest.length > 0) {
       throw new UsageError(`Weight "${text}" is not of the form RIP=N`);
     }
-    if (!rips.includes(rip!)) throw new UsageError(`Weight "${text}" is for none of the servers given`);
+    if (!rips.includes(rip!)) {
+      throw new UsageError(`Weight "${text}" is for none of the servers given`);
+    }
     return [rip!, whole(weight, 65535, "Weight")];
   }));
 }
@@ -96,11 +98,24 @@ function parse(argv: string[]): Request | undefined {
     boolean: ["sticky", "json", "help"],
     collect: ["vip", "port", "vlan", "weight"],
     alias: {
-      ...{ run: "r", sticky: "s", tunnel: "t", "fou4-port": "4", "fou6-port": "6", "gue-port": "G" },
+      ...{
+        run: "r",
+        sticky: "s",
+        tunnel: "t",
+        "fou4-port": "4",
+        "fou6-port": "6",
+        "gue-port": "G",
+      },
       ...{ vip: "v", port: "p", vlan: "V", flows: "f", help: "h" },
     },
     default: {
-      ...{ run: "60", tunnel: "none", "fou4-port": "9999", "fou6-port": "6666", "gue-port": "8888" },
+      ...{
+        run: "60",
+        tunnel: "none",
+        "fou4-port": "9999",
+        "fou6-port": "6666",
+        "gue-port": "8888",
+      },
       ...{ mode: "auto" },
     },
     unknown: (name) => {
@@ -110,7 +125,9 @@ function parse(argv: string[]): Request | undefined {
   if (args.help) return undefined;
   const [interfaces, router, vip, ...rips] = args._.map(String);
   if (rips.length === 0) {
-    throw new UsageError("balance.ts takes IFACE ROUTER/PREFIX VIP and at least one RIP: see --help");
+    throw new UsageError(
+      "balance.ts takes IFACE ROUTER/PREFIX VIP and at least one RIP: see --help",
+    );
   }
   const mode = ["native", "generic", "auto"].find((known) => known === args.mode);
   if (!mode) throw new UsageError(`Mode "${args.mode}" is none of native, generic, auto`);
@@ -126,7 +143,9 @@ function parse(argv: string[]): Request | undefined {
     interfaces: interfaces!.split(","),
     options: {
       ...parseVlans([...(router === "auto" ? [] : [router!]), ...args.vlan.map(String)]),
-      ...(args.flows ? { maxFlows: whole(args.flows, 1e6, "Flows") * navigator.hardwareConcurrency } : {}),
+      ...(args.flows
+        ? { maxFlows: whole(args.flows, 1e6, "Flows") * navigator.hardwareConcurrency }
+        : {}),
       mode: mode as Mode,
     },
     services: [vip!, ...args.vip.map(String)].flatMap((address) =>
@@ -147,7 +166,7 @@ function parse(argv: string[]): Request | undefined {
 
 await main(async () => {
   const request = parse(Deno.args);
-  if (!request) return console.log(HELP);
+  if (!request) return print(HELP);
   const { interfaces, options, services, seconds, json } = request;
   const ended = untilInterrupted(seconds);
   await using client = await Client.create([], options);

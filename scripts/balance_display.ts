@@ -4,7 +4,7 @@
  * @module
  */
 import { type Client, type Metrics, serviceName, type Stats } from "../mod.ts";
-import { siRate, table } from "./common.ts";
+import { print, siRate, table } from "./common.ts";
 
 /** Counters of one thing, now and a moment ago. */
 interface Sample {
@@ -37,7 +37,7 @@ export class Display {
   /** How the interfaces were attached. */
   announce(): void {
     for (const { name, mode } of this.#client.info().interfaces) {
-      if (!this.#json) console.log(`${name}: attached in ${mode} mode`);
+      if (!this.#json) print(`${name}: attached in ${mode} mode`);
     }
   }
 
@@ -48,7 +48,7 @@ export class Display {
       destinations: this.#client.destinations(service.service),
     }));
     if (this.#json) {
-      console.log(json({ time: new Date().toISOString(), ...info, services }));
+      print(json({ time: new Date().toISOString(), ...info, services }));
       return;
     }
     const now = new Map<string, Sample>();
@@ -88,6 +88,6 @@ export class Display {
       ...(others.length > 0 ? [`also: ${others.join(", ")}`] : []),
     ];
     const clear = Deno.stdout.isTerminal() ? "\x1b[H\x1b[J" : "";
-    console.log(`${clear}${lines.join("\n")}\n`);
+    print(`${clear}${lines.join("\n")}\n`);
   }
 }

@@ -33,6 +33,9 @@ import {
   type VIP,
 } from "./types.ts";
 
+/** The longest that setTimeout() waits. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** Which service is meant; the other fields of a `Service` do not matter. */
 export type ServiceId = Pick<Service, "address" | "port" | "protocol">;
 
@@ -74,7 +77,7 @@ export class Client implements AsyncDisposable {
   readonly #mode: Mode | "auto";
   readonly #stop = new AbortController();
   readonly #following: Promise<void>;
-  #settling: number | undefined;
+  #settling: ReturnType<typeof setTimeout> | undefined;
   /** The end of the change under way. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -101,9 +104,8 @@ export class Client implements AsyncDisposable {
     options: Options = {},
     seams: Seams = {},
   ): Promise<Client> {
-    const nextHops = seams.nextHops ?? new NextHops({
-      vlans: { ...options.ipv4VLANs, ...options.ipv6VLANs },
-    });
+    const { ipv4VLANs = {}, ipv6VLANs = {} } = options;
+    const nextHops = seams.nextHops ?? new NextHops({ ipv4VLANs, ipv6VLANs });
     const client = new Client(seams.instance ?? await Instance.load(options), nextHops, options);
     try {
       await client.attach(...interfaces);
@@ -272,7 +274,9 @@ export class Client implements AsyncDisposable {
   }
 
   /** `setService()` for many at once, all or none. */
-  setServices(services: readonly { service: Service; destinations: Destination[] }[]): Promise<void> {
+  setServices(
+    services: readonly { service: Service; destinations: Destination[] }[],
+  ): Promise<void> {
     const plans = services.map(({ service, destinations }) => ({
       spec: completeService(service),
       destinations: destinations.map(completeDestination),
@@ -399,11 +403,13 @@ export class Client implements AsyncDisposable {
     const next = this.#connections.settle();
     if (next === undefined) return;
     const waitMs = Number((next - this.#instance.clock()) / 1_000_000n) + 1000;
-    this.#settling = setTimeout(
-      () => this.#change(() => Promise.resolve()),
-      Math.min(waitMs, 2 ** 31 - 1),
+    const timer = setTimeout(
+      // Should it fail, the next change settles.
+      () => this.#change(() => Promise.resolve()).catch(() => {}),
+      Math.min(waitMs, MAX_TIMER_MS),
     );
-    Deno.unrefTimer(this.#settling);
+    Deno.unrefTimer(Number(timer));
+    this.#settling = timer;
   }
 }
 
@@ -415,7 +421,11 @@ function refuseTwice(names: readonly string[], what: string): void {
   const seen = new Set<string>();
   for (const name of names) {
     if (seen.has(name)) {
-      throw new InvalidValueError("address", name, `Cannot set ${what} "${name}": it is given twice`);
+      throw new InvalidValueError(
+        "address",
+        name,
+        `Cannot set ${what} "${name}": it is given twice`,
+      );
     }
     seen.add(name);
   }
@@ -446,7 +456,11 @@ async function findInterfaces(names: readonly string[]): Promise<LinkInfo[]> {
     const link = all.find((candidate) => candidate.name === name);
     if (link) return link;
     const known = all.map((candidate) => candidate.name).join(", ");
-    throw new InvalidValueError("interfaces", name, `Interface "${name}" does not exist: there are ${known}`);
+    throw new InvalidValueError(
+      "interfaces",
+      name,
+      `Interface "${name}" does not exist: there are ${known}`,
+    );
   });
 }
 

@@ -4,8 +4,8 @@
  * @module
  */
 import type { BpfMap } from "../bpf/mod.ts";
-import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE, RING_TRACKED } from "./abi.gen.ts";
-import { type RingState, settle } from "./change.ts";
+import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE } from "./abi.gen.ts";
+import { isTracked, type RingState, settle, slotOf } from "./change.ts";
 import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
 import type { Instance } from "./instance.ts";
 import type { Entry, Registry } from "./registry.ts";
@@ -107,7 +107,7 @@ export class Connections {
     const due = new Set<Entry>();
     for (const entry of this.#registry.services.values()) {
       const { ring } = entry;
-      if (!ring.current.some((value) => value & RING_TRACKED)) continue;
+      if (!ring.current.some(isTracked)) continue;
       if (ring.windowEndNs <= now) due.add(entry);
       else if (next === undefined || ring.windowEndNs < next) next = ring.windowEndNs;
     }
@@ -130,7 +130,7 @@ export class Connections {
           continue;
         }
         const index = this.#hash(family, flow.key, entry.spec.sticky).index(entry.ring.size);
-        if ((entry.ring.current[index]! & ~RING_TRACKED) !== flow.slot) {
+        if (slotOf(entry.ring.current[index]!) !== flow.slot) {
           exceptions.get(entry)!.add(index);
         }
       }

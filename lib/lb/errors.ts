@@ -6,7 +6,10 @@
 
 /** What every error of the balancer is an instance of. */
 export class XvsError extends Error {
-  override name: string = new.target.name;
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
 }
 
 /** A value that cannot be: nothing was changed. */

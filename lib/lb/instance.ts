@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { BpfMap, BpfObject, type BpfProgram, elfOf, monotonicNs, u32, type XdpLink } from "../bpf/mod.ts";
+import {
+  BpfMap,
+  BpfObject,
+  type BpfProgram,
+  elfOf,
+  monotonicNs,
+  u32,
+  type XdpLink,
+} from "../bpf/mod.ts";
 import {
   ABI_VERSION,
   DESTINATION,
@@ -23,11 +31,13 @@ import {
 import { InvalidValueError } from "./errors.ts";
 import { expandKey } from "./flow_hash.ts";
 import { CounterTable, Table } from "./table.ts";
-import type { Mode, Options } from "./types.ts";
+import type { AttachedInterface, Mode, Options } from "./types.ts";
 import { OBJECT } from "./xvs.gen.ts";
 
 /** New flows that one CPU may remember in a tick of 67 ms: 125,000 a second. */
 const FLOW_BUDGET = 8192;
+/** ICMP errors that one CPU may send in a tick of 16.8 ms: about 1,000 a second. */
+const ICMP_BUDGET = 17;
 const MAX_TABLE = 1 << 24;
 
 /** The sizes of an instance's tables. */
@@ -141,6 +151,7 @@ export class Instance {
       abiVersion: ABI_VERSION,
       sampleMask: trackMask >>> 0,
       flowBudget: FLOW_BUDGET,
+      icmpBudget: ICMP_BUDGET,
       sampleBudget: Math.max(1, sizes.maxFlows >>> 1),
       hashKey: [...key.words],
       hashFinal: key.final,
@@ -207,7 +218,7 @@ export class Instance {
   }
 
   /** The interfaces attached. */
-  get interfaces(): { name: string; index: number; mode: Mode }[] {
+  get interfaces(): AttachedInterface[] {
     return [...this.#links].map(([name, link]) => ({ name, index: link.ifindex, mode: link.mode }));
   }
 

@@ -14,7 +14,7 @@ import type {
   ServiceRecord,
   Vip as VipEntry,
 } from "./abi.gen.ts";
-import { change, encodeRing, type RingState, sameIndexing } from "./change.ts";
+import { change, encodeRing, type RingState, sameRing } from "./change.ts";
 import { destinationEntry, destinationRecord, serviceKey, serviceRecord } from "./entries.ts";
 import { TableFullError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
@@ -242,7 +242,7 @@ export class Registry {
       size,
     );
     const { sticky, idleTimeout } = plan.spec;
-    if (!isNew && removed.length === 0 && sameIndexing(entry.ring, slots, sticky)) return undefined;
+    if (!isNew && removed.length === 0 && sameRing(entry.ring, slots, sticky)) return undefined;
     return change(isNew ? undefined : entry.ring, {
       slots,
       sticky,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { REASON, type Reason, REASON_COUNTER, REASONS } from "./abi.gen.ts";
+import { REASON, REASONS } from "./abi.gen.ts";
 import type { Connections } from "./connections.ts";
 import type { Instance } from "./instance.ts";
 import type { Entry, Member, Registry, Vip } from "./registry.ts";

@@ -90,13 +90,20 @@ export interface VIP {
 /** The XDP mode of an interface. */
 export type Mode = "native" | "generic";
 
+/** An interface that the program was attached to. */
+export interface AttachedInterface {
+  name: string;
+  index: number;
+  mode: Mode | undefined;
+}
+
 /** The instance as it stands. */
 export interface Info {
   /** All packets that the interfaces received, VIP or not. */
   stats: Stats;
   metrics: Metrics;
-  /** The interfaces attached, and how. */
-  interfaces: { name: string; index: number; mode: Mode }[];
+  /** The interfaces attached, and how; no mode: the interface has gone, or somebody detached it. */
+  interfaces: AttachedInterface[];
   /** One flow in how many is counted; 1 while they are few. */
   sampling: number;
 }
@@ -219,10 +226,10 @@ export function completeDestination(destination: Destination): Required<Destinat
   if (UDP_TUNNELS.includes(tunnelType)) {
     integer(tunnelPort, 1, 65535, "tunnelPort", `Port of the ${tunnelType} tunnel`);
   } else if (tunnelPort !== 0) {
-      throw new InvalidValueError(
-        "tunnelPort",
-        tunnelPort,
-        `Tunnel "${tunnelType}" of destination "${address}" has no port, but ${tunnelPort} is given`,
+    throw new InvalidValueError(
+      "tunnelPort",
+      tunnelPort,
+      `Tunnel "${tunnelType}" of destination "${address}" has no port, but ${tunnelPort} is given`,
     );
   }
   integer(weight, 0, 65535, "weight", "Weight");
