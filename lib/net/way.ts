@@ -4,8 +4,7 @@
  *
  * @module
  */
-import type { Address, Family } from "./address.ts";
-import { Prefix } from "./address.ts";
+import { type Address, type Family, Prefix } from "./address.ts";
 import { type Route, RouteError } from "./ip.ts";
 import type { LinkInfo } from "./ip_json.ts";
 
@@ -119,17 +118,22 @@ export class VlanTable {
     neighbour: Address,
     links: readonly LinkInfo[],
   ): Way | NextHopError {
-    const link = links
-      .filter((each) => ownPrefix(each, network.prefix) !== undefined)
-      .sort((a, b) => ownLength(b, network.prefix) - ownLength(a, network.prefix))[0];
-    if (link === undefined) {
+    const [best] = links
+      .flatMap((link) => link.addresses.map((own) => ({ link, own })))
+      .filter(({ own }) => network.prefix.contains(own.address))
+      .sort((a, b) => nearness(b.own, neighbour) - nearness(a.own, neighbour));
+    if (best === undefined) {
       const { id, prefix } = network;
       const why = `no interface has an address in ${prefix.network}/${prefix.length} (VLAN ${id})`;
       return new NextHopError(`${address}`, "no-interface", why);
     }
+    const { link, own } = best;
     const source = (family: Family): Address | undefined => {
+      if (family === address.family) return own.address;
       const within = this.#networks[family].find(({ id }) => id === network.id)?.prefix;
-      return within ? ownPrefix(link, within)?.address : anySource(link, family);
+      return within
+        ? link.addresses.find((each) => within.contains(each.address))?.address
+        : anySource(link, family);
     };
     return {
       link,
@@ -192,15 +196,9 @@ function hasRouter({ prefix }: Network): boolean {
   return prefix.hostBitsSet;
 }
 
-/** The interface's own address within a prefix; that with the longest network if there are several. */
-function ownPrefix(link: LinkInfo, within: Prefix): Prefix | undefined {
-  return link.addresses
-    .filter(({ address }) => within.contains(address))
-    .sort((a, b) => b.length - a.length)[0];
-}
-
-function ownLength(link: LinkInfo, within: Prefix): number {
-  return ownPrefix(link, within)?.length ?? -1;
+/** How good an interface with this address is for a neighbour: the longest network with both is best. */
+function nearness(own: Prefix, neighbour: Address): number {
+  return own.contains(neighbour) ? own.length : -1;
 }
 
 /** An address of the interface that others can answer to. */
