@@ -116,7 +116,7 @@ function report(source: string, elf: Bytes): void {
 async function abiTexts(balancer: Bytes): Promise<[path: string, text: string][]> {
   const header = await read(HEADER);
   const readme = await read(README);
-  if (!REASONS.test(readme)) throw new Error(`Cannot find where in ${README} the reasons go`);
+  if (!REASONS.test(readme)) throw new BuildError(`Cannot find where in ${README} the reasons go`);
   return [
     [ABI, notice(HEADER) + abiModule(header, balancer)],
     [README, readme.replace(REASONS, () => `\n${reasonTable(header, balancer)}\n`)],
@@ -138,8 +138,7 @@ async function changes(): Promise<Map<string, string>> {
   return changed;
 }
 
-if (import.meta.main) {
-  const { check } = parseArgs(Deno.args, { boolean: ["check"] });
+async function main(check: boolean): Promise<void> {
   for (const [path, text] of await changes()) {
     if (check) {
       console.error(`${path} is not what its sources give; run "make bpf" and commit the result`);
@@ -148,5 +147,15 @@ if (import.meta.main) {
       await Deno.writeTextFile(new URL(path, ROOT), text);
       console.log(`${path}: written`);
     }
+  }
+}
+
+if (import.meta.main) {
+  try {
+    await main(parseArgs(Deno.args, { boolean: ["check"] }).check);
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    console.error(error.message);
+    Deno.exitCode = 1;
   }
 }
