@@ -42,11 +42,13 @@ const ABI = "lib/lb/abi.gen.ts";
 const README = "bpf/README.md";
 const REASONS = /(?<=<!-- reasons:begin -->\n)[^]*(?=<!-- reasons:end -->)/;
 
+/** What is wrong with the sources rather than with this program. */
+class BuildError extends Error {}
+
+/** Runs a command, which says itself what is wrong. */
 async function run(command: string, args: string[]): Promise<void> {
-  const { success, stderr } = await new Deno.Command(command, { args, cwd: ROOT }).output();
-  if (!success) {
-    throw new Error(`${command} failed:\n${new TextDecoder().decode(stderr).trimEnd()}`);
-  }
+  const process = new Deno.Command(command, { args, cwd: ROOT, stdin: "null" }).spawn();
+  if (!(await process.status).success) throw new BuildError(`Cannot build: ${command} failed`);
 }
 
 /** Compiles one source. The ELF keeps its BTF and loses all else that is for a debugger. */
