@@ -53,13 +53,14 @@ async function run(command: string, args: string[]): Promise<void> {
 
 /** Compiles one source. The ELF keeps its BTF and loses all else that is for a debugger. */
 async function compile(source: string): Promise<Bytes> {
-  const output = await Deno.makeTempFile({ suffix: ".o" });
+  const folder = await Deno.makeTempDir();
+  const output = `${folder}/object.o`;
   try {
     await run(CLANG, [...FLAGS, "-c", source, "-o", output]);
     await run(STRIP, ["-g", output]);
     return await Deno.readFile(output);
   } finally {
-    await Deno.remove(output);
+    await Deno.remove(folder, { recursive: true });
   }
 }
 
