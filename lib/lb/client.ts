@@ -355,30 +355,18 @@ export class Client implements AsyncDisposable {
   async #commit(
     plans: { spec: Required<Service>; destinations: Required<Destination>[] | undefined }[],
   ): Promise<void> {
-    const nextHops = await this.#resolve(plans.flatMap(({ destinations }) => destinations ?? []));
+    const all = plans.flatMap(({ destinations }) => destinations ?? []);
+    const addresses = [...new Set(all.map(({ address }) => address))].map(Address.parse);
+    const ways = addresses.length === 0
+      ? new Map<string, NextHop | NextHopError>()
+      : await this.#nextHops.resolve(addresses, { timeoutMs: this.#timeoutMs });
     this.#registry.commit(plans.map(({ spec, destinations }): Plan => ({
       spec,
-      destinations: destinations?.map((spec) => {
-        const nextHop = nextHops.get(spec.address);
-        if (nextHop) refuseWay(spec, nextHop);
-        return { spec, nextHop };
-      }),
+      destinations: destinations?.map((destination) => ({
+        spec: destination,
+        nextHop: passable(destination, ways.get(destination.address)!),
+      })),
     })));
-  }
-
-  /** The next hops known; a neighbour that does not answer has none as yet. */
-  async #resolve(destinations: readonly Required<Destination>[]): Promise<Map<string, NextHop>> {
-    const addresses = [...new Set(destinations.map(({ address }) => address))].map(Address.parse);
-    const found = new Map<string, NextHop>();
-    if (addresses.length === 0) return found;
-    const answers = await this.#nextHops.resolve(addresses, { timeoutMs: this.#timeoutMs });
-    for (const [address, answer] of answers) {
-      if (!(answer instanceof NextHopError)) found.set(address, answer);
-      else if (answer.reason !== "unresolved") {
-        throw new UnreachableError(address, answer.message, { cause: answer });
-      }
-    }
-    return found;
   }
 
   /** Neighbours, routes and links change: destinations follow. */
@@ -431,22 +419,33 @@ function refuseTwice(names: readonly string[], what: string): void {
   }
 }
 
-/** Is there a way to the destination that its tunnel can take? */
-function refuseWay({ address, tunnelType }: Required<Destination>, nextHop: NextHop): void {
-  if (tunnelType === "none") {
-    if (nextHop.onLink) return;
+/**
+ * The way to a destination, if it is one that its tunnel can take; undefined while the neighbour has not
+ * answered.
+ */
+function passable(
+  { address, tunnelType }: Required<Destination>,
+  way: NextHop | NextHopError,
+): NextHop | undefined {
+  const unresolved = way instanceof NextHopError;
+  if (unresolved && way.reason !== "unresolved") {
+    throw new UnreachableError(address, way.why, { cause: way });
+  }
+  if (tunnelType === "none" && way.onLink === false) {
     throw new InvalidValueError(
       "tunnelType",
       tunnelType,
       `Destination "${address}" is behind a router and has no tunnel: give it one, such as "ipip"`,
     );
   }
+  if (unresolved) return undefined;
   const family = Address.parse(address).family;
-  if (family === 4 ? nextHop.source4 : nextHop.source6) return;
-  throw new UnreachableError(
-    address,
-    `interface "${nextHop.interface}" has no IPv${family} address for the tunnel to start from`,
-  );
+  if (tunnelType !== "none" && !(family === 4 ? way.source4 : way.source6)) {
+    const why =
+      `interface "${way.interface}" has no IPv${family} address for the tunnel to start from`;
+    throw new UnreachableError(address, why);
+  }
+  return way;
 }
 
 async function findInterfaces(names: readonly string[]): Promise<LinkInfo[]> {

@@ -272,7 +272,7 @@ function nextHop(
   if (destinationMac === undefined || link.mac === undefined) {
     const why = refusal ?? "it has not answered";
     const who = `neighbour "${neighbour}" on interface "${link.name}"`;
-    return new NextHopError(address, "unresolved", `${who}: ${why}`);
+    return new NextHopError(address, "unresolved", `${who}: ${why}`, way.onLink);
   }
   const base = link.vlan ? links.get(link.vlan.parent ?? "") : link;
   if (base === undefined || base.vlan !== undefined) {

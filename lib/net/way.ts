@@ -23,11 +23,17 @@ export class NextHopError extends Error {
   readonly address: string;
   /** Why, for a program. */
   readonly reason: NextHopReason;
+  /** Why, for a person. */
+  readonly why: string;
+  /** Whether the address is on an interface's own network, where that is known all the same. */
+  readonly onLink: boolean | undefined;
 
-  constructor(address: string, reason: NextHopReason, why: string) {
+  constructor(address: string, reason: NextHopReason, why: string, onLink?: boolean) {
     super(`Cannot find the next hop of "${address}": ${why}`);
     this.address = address;
     this.reason = reason;
+    this.why = why;
+    this.onLink = onLink;
   }
 }
 
