@@ -1,14 +1,16 @@
 /**
  * Changes of a ring that leave every flow with its destination: "just enough state".
  *
- * A flow needs no memory as long as the ring alone gives the right answer. A change makes exceptions:
- * flows whose entry now says something else. So an entry has, besides its current destination, a
- * previous one and a tracked bit. Flows of a tracked entry are looked up in the flow table; one that
- * is not there belongs to the previous destination while the window after the change lasts, and to
- * the current one later. What the program does with a packet is told in `bpf/flow.h`.
+ * A flow needs no memory as long as the ring alone gives the right answer. A change makes
+ * exceptions: flows whose entry now says something else. So an entry has, besides its current
+ * destination, a previous one and a tracked bit. Flows of a tracked entry are looked up in the flow
+ * table; one that is not there belongs to the previous destination while the window after the
+ * change lasts, and to the current one later. What the program does with a packet is told in
+ * `bpf/flow.h`.
  *
- * Everything here is pure: a state and a wish give the next state. What it maintains, for every flow
- * that speaks at least once per window and whose destination is alive, is that one of these holds:
+ * Everything here is pure: a state and a wish give the next state. What it maintains, for every
+ * flow that speaks at least once per window and whose destination is alive, is that one of these
+ * holds:
  *
  * 1. the flow table holds the flow, and its entry is tracked if the table says something else than
  *    the entry;
@@ -17,8 +19,8 @@
  * 3. the table does not hold it, and its current entry names its destination, while that entry is
  *    untracked or the window is over.
  *
- * "Previous index" as there are two index functions: a change of the ring's size, or of whether ports
- * count (sticky), gives every flow another index. The previous ring keeps its own.
+ * "Previous index" as there are two index functions: a change of the ring's size, or of whether
+ * ports count (sticky), gives every flow another index. The previous ring keeps its own.
  *
  * @module
  */
@@ -50,8 +52,8 @@ export interface RingChange {
   /** Whether flows are indexed by their addresses alone. */
   readonly sticky: boolean;
   /**
-   * Whether a slot of the rings before still belongs to the same destination, enabled or not. A slot
-   * that the change sets free must not be given out again by the same change.
+   * Whether a slot of the rings before still belongs to the same destination, enabled or not. A
+   * slot that the change sets free must not be given out again by the same change.
    */
   readonly alive: (slot: number) => boolean;
   /** Nanoseconds of CLOCK_MONOTONIC. */
@@ -103,8 +105,8 @@ export function change(state: RingState | undefined, wanted: RingChange): RingSt
  * Where flows that the table does not hold go until the change: what the new `previous` must say.
  *
  * By (2) above it is the old `previous` for the tracked entries within the window, by (3) the old
- * `current` for all others. With one index function that is a choice entry by entry. With two it can
- * be made for the whole: the change that brought the second tracked all entries, and none is
+ * `current` for all others. With one index function that is a choice entry by entry. With two it
+ * can be made for the whole: the change that brought the second tracked all entries, and none is
  * untracked within its window, so that (2) holds for all entries within and (3) for all after.
  */
 function pastOf(old: RingState, nowNs: bigint): { slots: Uint32Array; sticky: boolean } {
@@ -134,9 +136,9 @@ export interface Settling {
 /**
  * The ring without the tracked bits that no exception needs any more.
  *
- * After the window, entries and flow table differ only in exceptions that the table holds already, as
- * new ones arise only within a window. So the result may be put in place at any later time before
- * the next change.
+ * After the window, entries and flow table differ only in exceptions that the table holds already,
+ * as new ones arise only within a window. So the result may be put in place at any later time
+ * before the next change.
  *
  * @returns Undefined if the window lasts, or nothing is to be cleared
  */

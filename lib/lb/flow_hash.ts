@@ -50,8 +50,8 @@ const MULTIPLIER_2 = 0x94d049bb133111ebn;
  *
  * With a and b the secret's two little-endian 64-bit halves and mix() the finaliser above, output n
  * (from 1) is mix(mix(a + n * 0x9e3779b97f4a7c15) ^ b), so that every bit of both halves counts in
- * each. Outputs 1 to 5 are k0 to k9, the lower half of each first, and output 6 is f. Instances that
- * share a secret agree on every flow.
+ * each. Outputs 1 to 5 are k0 to k9, the lower half of each first, and output 6 is f. Instances
+ * that share a secret agree on every flow.
  *
  * @param secret 16 random bytes
  * @throws {RangeError} when the secret has another length
