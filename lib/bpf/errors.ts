@@ -72,12 +72,18 @@ export class XdpBusyError extends BpfError {
   /** Its name; `undefined` if it has none. */
   readonly programName: string | undefined;
 
-  constructor(ifindex: number, programId: number | undefined, programName: string | undefined) {
+  /** @param label What messages call the interface */
+  constructor(
+    label: string,
+    ifindex: number,
+    programId: number | undefined,
+    programName: string | undefined,
+  ) {
     const found = programId === undefined
       ? "another XDP program"
       : `XDP program ${programId}${programName === undefined ? "" : ` "${programName}"`}`;
     super(
-      `attach to interface ${ifindex}`,
+      `attach to ${label}`,
       ERRNO.EBUSY,
       `${found} is attached there; detach it first`,
     );

@@ -3,6 +3,7 @@
 import { ERRNO } from "../sys/errno.ts";
 import { Fd } from "../sys/fd.ts";
 import { libbpf } from "../sys/ffi.ts";
+import { interfaceName } from "../sys/interface.ts";
 import { BpfError, check, NotSupportedError, XdpBusyError } from "./errors.ts";
 import { linkInfo, programNameOf } from "./info.ts";
 import { openPin, pin, unpin } from "./pins.ts";
@@ -53,7 +54,10 @@ export function queryXdp(ifindex: number): XdpPrograms {
   const opts = new Uint32Array(8); // struct bpf_xdp_query_opts
   opts[0] = opts.byteLength;
   const result = libbpf().bpf_xdp_query(ifindex, 0, opts);
-  check(result, () => `ask for XDP programs of interface ${ifindex}`);
+  const operation = `ask for the XDP programs of ${labelOf(ifindex)}`;
+  check(result, () => operation);
+  // libbpf finds nothing on an interface that is not there either.
+  if (interfaceName(ifindex) === undefined) throw new BpfError(operation, ERRNO.ENODEV);
   return {
     native: opts[3] || undefined,
     offloaded: opts[4] || undefined,
@@ -85,13 +89,22 @@ function attach(program: Program, ifindex: number, mode: XdpMode): XdpLink {
   // Two programs in one mode are EBUSY; EEXIST is one in native and another in generic mode.
   if (-result === ERRNO.EBUSY || -result === ERRNO.EEXIST) throw busyError(ifindex);
   if (-result === ERRNO.EINVAL && !hasXdpLinks()) throw new NotSupportedError("XDP links", "5.9");
-  throw new BpfError(`attach ${program.label} to interface ${ifindex} in ${mode} mode`, result);
+  const operation = `attach ${program.label} to ${labelOf(ifindex)} in ${mode} mode`;
+  // The kernel calls a number without an interface "invalid", as it calls much else.
+  const missing = interfaceName(ifindex) === undefined;
+  throw new BpfError(operation, missing ? ERRNO.ENODEV : result);
+}
+
+function labelOf(ifindex: number): string {
+  const name = interfaceName(ifindex);
+  return name === undefined ? `interface ${ifindex}` : `interface ${ifindex} "${name}"`;
 }
 
 function busyError(ifindex: number): XdpBusyError {
   const { native, generic, offloaded } = queryXdp(ifindex);
   const id = native ?? generic ?? offloaded;
-  return new XdpBusyError(ifindex, id, id === undefined ? undefined : programNameOf(id));
+  const name = id === undefined ? undefined : programNameOf(id);
+  return new XdpBusyError(labelOf(ifindex), ifindex, id, name);
 }
 
 /** A kernel that knows links looks at the program before it looks at anything else. */
@@ -183,7 +196,7 @@ export class XdpLink implements Disposable {
     const detail = options.expected !== undefined && -result === ERRNO.EPERM
       ? `program ${this.programId} is there instead of ${options.expected.id}`
       : undefined;
-    const operation = `replace the program on interface ${this.ifindex} by ${program.label}`;
+    const operation = `replace the program on ${labelOf(this.ifindex)} by ${program.label}`;
     throw new BpfError(operation, result, detail);
   }
 
@@ -222,6 +235,7 @@ function modeOf(ifindex: number, programId: number): XdpMode | undefined {
     if (programs.native === programId) return "native";
     if (programs.generic === programId) return "generic";
   } catch (error) {
+    // The interface may be in another network namespace, or gone.
     if (!(error instanceof BpfError)) throw error;
   }
   return undefined;

@@ -6,8 +6,8 @@ import { libbpf } from "../sys/ffi.ts";
 import { cString } from "../sys/memory.ts";
 import { BpfError } from "./errors.ts";
 
-/** What a pin can hold, by the name that its descriptors have in /proc. */
-const KINDS = { "bpf-map": "map", "bpf-prog": "program", "bpf_link": "link" } as const;
+/** What a pin can hold, by what it is called in the names that descriptors have in /proc. */
+const KINDS = { map: "map", prog: "program", link: "link" } as const;
 
 /** What a pin can hold. */
 export type PinKind = typeof KINDS[keyof typeof KINDS];
@@ -53,6 +53,9 @@ export function openPin(path: string, kind: PinKind): Fd {
 }
 
 function kindOf(fd: number): PinKind | "file" {
-  const target = Deno.readLinkSync(`/proc/self/fd/${fd}`).replace(/^anon_inode:/, "");
-  return target in KINDS ? KINDS[target as keyof typeof KINDS] : "file";
+  // Such as "anon_inode:bpf-map"; a link has "-" or "_" depending on how it was opened.
+  const match = /^anon_inode:bpf[-_](map|prog|link)$/.exec(
+    Deno.readLinkSync(`/proc/self/fd/${fd}`),
+  );
+  return match === null ? "file" : KINDS[match[1] as keyof typeof KINDS];
 }

@@ -137,6 +137,8 @@ export const LIBC_SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  // char *if_indextoname(unsigned int ifindex, char ifname[IF_NAMESIZE])
+  if_indextoname: { parameters: ["u32", "buffer"], result: "pointer" },
   // int vasprintf(char **strp, const char *fmt, va_list ap)
   // (as an argument, a va_list is a pointer in every 64-bit ABI of Linux)
   vasprintf: { parameters: ["buffer", "pointer", "pointer"], result: "i32" },
