@@ -153,7 +153,7 @@ export function settle(state: RingState, { nowNs, exceptions }: Settling): RingS
   };
 }
 
-/** Whether a ring gives new flows the same destinations as `slots` would, so that no change is due. */
+/** Whether a ring sends new flows where `slots` would, so that no change is due. */
 export function sameRing(state: RingState, slots: Uint32Array, sticky: boolean): boolean {
   return state.size === slots.length && state.sticky === sticky &&
     state.current.every((entry, i) => slotOf(entry) === slots[i]);
@@ -236,7 +236,7 @@ export function decodeRing(bytes: Uint8Array, size: number, sticky: boolean): Ri
   };
 }
 
-/** Where `ring_entry` has its fields, counted in words of the host, all of which are little-endian. */
+/** Where `ring_entry` has its fields, in words; hosts that Deno runs on are little-endian. */
 function columns(bytes: Uint8Array<ArrayBuffer>): {
   words: Uint32Array;
   current: number;

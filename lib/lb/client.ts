@@ -4,20 +4,21 @@
  * @module
  */
 import { Address } from "../net/address.ts";
-import { type LinkInfo, links } from "../net/ip.ts";
 import { type NextHop, NextHopError, NextHops } from "../net/next_hop.ts";
+import { passable, refuseTwice } from "./checks.ts";
 import { Connections } from "./connections.ts";
 import {
   DestinationExistsError,
   DestinationNotFoundError,
-  InvalidValueError,
   ServiceExistsError,
   ServiceNotFoundError,
-  UnreachableError,
   VipNotFoundError,
 } from "./errors.ts";
 import { Instance } from "./instance.ts";
-import { type Entry, type Plan, Registry } from "./registry.ts";
+import { findInterfaces, modeFor } from "./interfaces.ts";
+import type { Entry, Plan } from "./model.ts";
+import { Registry } from "./registry.ts";
+import type { NextHopSource, Seams } from "./seams.ts";
 import { Statistics } from "./statistics.ts";
 import {
   completeDestination,
@@ -38,22 +39,6 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Which service is meant; the other fields of a `Service` do not matter. */
 export type ServiceId = Pick<Service, "address" | "port" | "protocol">;
-
-/** Where next hops come from: the kernel's tables, or a test. */
-export interface NextHopSource {
-  resolve(
-    addresses: readonly Address[],
-    options: { timeoutMs: number },
-  ): Promise<Map<string, NextHop | NextHopError>>;
-  follow(signal: AbortSignal): AsyncIterable<void>;
-  close(): Promise<void>;
-}
-
-/** What tests put in the place of the real thing. */
-export interface Seams {
-  nextHops?: NextHopSource;
-  instance?: Instance;
-}
 
 /**
  * A load balancer on this host.
@@ -403,67 +388,4 @@ export class Client implements AsyncDisposable {
 
 function destinationsOf(entry: Entry): Required<Destination>[] {
   return [...entry.members.values()].map(({ spec }) => spec);
-}
-
-function refuseTwice(names: readonly string[], what: string): void {
-  const seen = new Set<string>();
-  for (const name of names) {
-    if (seen.has(name)) {
-      throw new InvalidValueError(
-        "address",
-        name,
-        `Cannot set ${what} "${name}": it is given twice`,
-      );
-    }
-    seen.add(name);
-  }
-}
-
-/**
- * The way to a destination, if it is one that its tunnel can take; undefined while the neighbour has not
- * answered.
- */
-function passable(
-  { address, tunnelType }: Required<Destination>,
-  way: NextHop | NextHopError,
-): NextHop | undefined {
-  const unresolved = way instanceof NextHopError;
-  if (unresolved && way.reason !== "unresolved") {
-    throw new UnreachableError(address, way.why, { cause: way });
-  }
-  if (tunnelType === "none" && way.onLink === false) {
-    throw new InvalidValueError(
-      "tunnelType",
-      tunnelType,
-      `Destination "${address}" is behind a router and has no tunnel: give it one, such as "ipip"`,
-    );
-  }
-  if (unresolved) return undefined;
-  const family = Address.parse(address).family;
-  if (tunnelType !== "none" && !(family === 4 ? way.source4 : way.source6)) {
-    const why =
-      `interface "${way.interface}" has no IPv${family} address for the tunnel to start from`;
-    throw new UnreachableError(address, why);
-  }
-  return way;
-}
-
-async function findInterfaces(names: readonly string[]): Promise<LinkInfo[]> {
-  if (names.length === 0) return [];
-  const all = await links();
-  return names.map((name) => {
-    const link = all.find((candidate) => candidate.name === name);
-    if (link) return link;
-    const known = all.map((candidate) => candidate.name).join(", ");
-    throw new InvalidValueError(
-      "interfaces",
-      name,
-      `Interface "${name}" does not exist: there are ${known}`,
-    );
-  });
-}
-
-/** veth drops what native XDP sends unless its peer runs XDP too, which cannot be seen from here. */
-function modeFor(link: LinkInfo, mode: Mode | "auto"): Mode | "auto" {
-  return mode === "auto" && link.kind === "veth" ? "generic" : mode;
 }

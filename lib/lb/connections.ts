@@ -8,7 +8,8 @@ import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE } from "./abi.g
 import { isTracked, type RingState, settle, slotOf } from "./change.ts";
 import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
 import type { Instance } from "./instance.ts";
-import type { Entry, Registry } from "./registry.ts";
+import type { Entry } from "./model.ts";
+import type { Registry } from "./registry.ts";
 
 /** A sweep of the tables is good for that long. */
 const FRESH_NS = 200_000_000n;

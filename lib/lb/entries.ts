@@ -141,3 +141,44 @@ export function serviceRecord(address: Address, spec: Required<Service>): Servic
     idleTimeoutNs: BigInt(spec.idleTimeout) * NS_PER_S,
   };
 }
+
+const NO_ADDRESS = new Uint8Array(16);
+/** The entry of a slot that nobody has. */
+export const NOBODY: DestinationEntry = {
+  generation: 0,
+  ifindex: 0,
+  destinationMac: new Uint8Array(6),
+  sourceMac: new Uint8Array(6),
+  vlan: 0,
+  mtu: 0,
+  tunnelPort: 0,
+  tunnel: 0,
+  flags: 0,
+  outerSum: 0,
+  udpSum: 0,
+  outerSource: NO_ADDRESS,
+  outerDestination: NO_ADDRESS,
+};
+
+/** The record of such a slot. */
+export const FREE_DESTINATION: DestinationRecord = {
+  address: NO_ADDRESS,
+  service: 0,
+  generation: 0,
+  weight: 0,
+  tunnelPort: 0,
+  tunnel: 0,
+  flags: 0,
+  disabled: 0,
+  used: 0,
+};
+
+/** The record of an id that no service has. */
+export const FREE_SERVICE: ServiceRecord = {
+  address: NO_ADDRESS,
+  port: 0,
+  protocol: 0,
+  ipv6: 0,
+  sticky: 0,
+  idleTimeoutNs: 0n,
+};

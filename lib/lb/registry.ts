@@ -15,43 +15,22 @@ import type {
   Vip as VipEntry,
 } from "./abi.gen.ts";
 import { change, encodeRing, type RingState, sameRing } from "./change.ts";
-import { destinationEntry, destinationRecord, serviceKey, serviceRecord } from "./entries.ts";
+import {
+  destinationEntry,
+  destinationRecord,
+  FREE_DESTINATION,
+  FREE_SERVICE,
+  NOBODY,
+  serviceKey,
+  serviceRecord,
+} from "./entries.ts";
 import { TableFullError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
+import type { Entry, Member, Plan, Vip } from "./model.ts";
 import { buildRing, ringSizeFor } from "./ring.ts";
 import { Slots } from "./slots.ts";
 import { addTo } from "./table.ts";
-import { type Destination, type Service, serviceName } from "./types.ts";
-
-/** A destination as it stands. */
-export interface Member {
-  spec: Required<Destination>;
-  nextHop: NextHop | undefined;
-  readonly slot: number;
-  readonly generation: number;
-}
-
-/** A service as it stands. */
-export interface Entry {
-  readonly id: number;
-  readonly vip: Vip;
-  spec: Required<Service>;
-  ring: RingState;
-  readonly members: Map<string, Member>;
-}
-
-/** A VIP as it stands. */
-export interface Vip {
-  readonly id: number;
-  readonly address: Address;
-  services: number;
-}
-
-/** What a service shall be; no destinations given: gone. */
-export interface Plan {
-  spec: Required<Service>;
-  destinations: { spec: Required<Destination>; nextHop: NextHop | undefined }[] | undefined;
-}
+import { type Service, serviceName } from "./types.ts";
 
 /** One service of a commit. */
 interface Step {
@@ -337,7 +316,7 @@ export class Registry {
       vip.services--;
       vips.add(vip);
       this.#services.delete(serviceName(spec));
-      serviceRecords.set(id, EMPTY_SERVICE_RECORD);
+      serviceRecords.set(id, FREE_SERVICE);
     }
     this.#writeVips([...vips]);
     this.#swapRings(entries.map(({ id }) => id), entries.map(() => this.#emptyRing));
@@ -375,7 +354,7 @@ export class Registry {
     const { destinations, destinationRecords } = this.#instance;
     destinations.setAll(members.map(({ slot }) => [slot, NOBODY]));
     destinationRecords.setAll(
-      members.map(({ slot, generation }) => [slot, { ...FREE, generation }]),
+      members.map(({ slot, generation }) => [slot, { ...FREE_DESTINATION, generation }]),
     );
     for (const { slot } of members) this.#slots.give(slot);
   }
@@ -393,40 +372,3 @@ const NO_RING: RingState = change(undefined, {
   nowNs: 0n,
   windowNs: 0n,
 });
-
-const NO_ADDRESS = new Uint8Array(16);
-const NO_MAC = new Uint8Array(6);
-const NOBODY: DestinationEntry = {
-  generation: 0,
-  ifindex: 0,
-  destinationMac: NO_MAC,
-  sourceMac: NO_MAC,
-  vlan: 0,
-  mtu: 0,
-  tunnelPort: 0,
-  tunnel: 0,
-  flags: 0,
-  outerSum: 0,
-  udpSum: 0,
-  outerSource: NO_ADDRESS,
-  outerDestination: NO_ADDRESS,
-};
-const FREE: DestinationRecord = {
-  address: NO_ADDRESS,
-  service: 0,
-  generation: 0,
-  weight: 0,
-  tunnelPort: 0,
-  tunnel: 0,
-  flags: 0,
-  disabled: 0,
-  used: 0,
-};
-const EMPTY_SERVICE_RECORD: ServiceRecord = {
-  address: NO_ADDRESS,
-  port: 0,
-  protocol: 0,
-  ipv6: 0,
-  sticky: 0,
-  idleTimeoutNs: 0n,
-};

@@ -6,7 +6,8 @@
 import { REASON, REASONS } from "./abi.gen.ts";
 import type { Connections } from "./connections.ts";
 import type { Instance } from "./instance.ts";
-import type { Entry, Member, Registry, Vip } from "./registry.ts";
+import type { Entry, Member, Vip } from "./model.ts";
+import type { Registry } from "./registry.ts";
 import { addTo } from "./table.ts";
 import type { Metrics, Stats } from "./types.ts";
 

@@ -40,9 +40,9 @@ export class Held implements AsyncDisposable {
     this.#lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
-  /** Opens them; returns when all are open. */
+  /** Opens them, TCP ones unless mode is `talk`; returns when all are open. */
   static async open(client: LabNode, options: LoadOptions): Promise<Held> {
-    const load: LabLoad = { ...DEFAULTS, ...options, mode: "hold" };
+    const load: LabLoad = { ...DEFAULTS, mode: "hold", ...options };
     const child = client.spawn(command(load), { stdin: "piped", stdout: "piped" });
     const held = new Held(child);
     await held.#line();

@@ -3,29 +3,33 @@
  * a {@linkcode LabLoad} as JSON. At its end it writes a {@linkcode LabLoadResult} as JSON.
  *
  * - `spread` makes HTTP connections, one request each, so many at a time, until it has made them all.
- * - `hold` opens connections to the echo port, writes `ready`, and says something on each of them every
+ * - `hold` opens connections to the TCP echo port, writes `ready`, and says something on each of them every
  *   now and then, until its standard input ends.
+ * - `talk` does the same with UDP sockets, and takes note when another destination answers.
  *
  * @module
  */
+import { createSocket, type Socket } from "node:dgram";
 
 /** What is to be done. */
 export interface LabLoad {
-  mode: "spread" | "hold";
+  mode: "spread" | "hold" | "talk";
   address: string;
   port: number;
   /** How many connections in all. */
   connections: number;
   /** `spread`: how many at a time. */
   concurrency: number;
-  /** `hold`: milliseconds between two words on one connection. */
+  /** `hold` and `talk`: milliseconds between two words on one connection. */
   intervalMs: number;
 }
 
 /** What came of it. */
 export interface LabLoadResult {
-  /** Connections by the name of the destination that answered. */
+  /** Connections by the name of the destination that answered first. */
   destinations: Record<string, number>;
+  /** `talk`: how often another destination answered than before, as in `d1>d2`. */
+  moves: Record<string, number>;
   /** Answers received: requests, or words that came back. */
   answers: number;
   /** What went wrong, each with how often. */
@@ -33,21 +37,32 @@ export interface LabLoadResult {
 }
 
 const DEADLINE_MS = 10_000;
+const DATAGRAM_MS = 2_000;
 
 /** Counts what comes of a load. */
 class Tally {
-  readonly result: LabLoadResult = { destinations: {}, answers: 0, failures: {} };
+  readonly result: LabLoadResult = { destinations: {}, moves: {}, answers: 0, failures: {} };
 
   served(destination: string): void {
-    this.result.destinations[destination] = (this.result.destinations[destination] ?? 0) + 1;
+    this.#count("destinations", destination);
+  }
+
+  moved(from: string, to: string): void {
+    this.#count("moves", `${from}>${to}`);
+  }
+
+  #count(what: "destinations" | "moves" | "failures", name: string): void {
+    this.result[what][name] = (this.result[what][name] ?? 0) + 1;
   }
 
   async attempt(act: () => Promise<void>): Promise<void> {
     try {
       await act();
     } catch (error) {
-      const why = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-      this.result.failures[why] = (this.result.failures[why] ?? 0) + 1;
+      this.#count(
+        "failures",
+        error instanceof Error ? `${error.name}: ${error.message}` : `${error}`,
+      );
     }
   }
 }
@@ -124,11 +139,10 @@ async function hold(load: LabLoad, tally: Tally): Promise<void> {
     });
   }
   console.log("ready");
-  let ended = false;
-  const end = Deno.stdin.readable.pipeTo(new WritableStream()).then(() => ended = true);
+  const pause = untilStdinEnds(load.intervalMs);
   await Promise.all(connections.map((connection, number) =>
     tally.attempt(async () => {
-      for (let word = 0; !ended; word++) {
+      for (let word = 0, more = true; more; word++) {
         const text = `connection ${number} word ${word}\n`;
         const echo = await within(connection, async () => {
           await connection.write(new TextEncoder().encode(text));
@@ -136,12 +150,69 @@ async function hold(load: LabLoad, tally: Tally): Promise<void> {
         });
         if (echo !== text) throw new Error(`another echo than what was said: ${echo}`);
         tally.result.answers++;
-        const { promise, resolve } = Promise.withResolvers<void>();
-        const timer = setTimeout(resolve, load.intervalMs);
-        await Promise.race([promise, end]);
-        clearTimeout(timer);
+        more = await pause();
       }
       connection.close();
+    })
+  ));
+}
+
+/** A pause between two words; false once standard input has ended. */
+function untilStdinEnds(intervalMs: number): () => Promise<boolean> {
+  let more = true;
+  const end = Deno.stdin.readable.pipeTo(new WritableStream()).then(() => {
+    more = false;
+  });
+  return async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, intervalMs);
+    await Promise.race([promise, end]);
+    clearTimeout(timer);
+    return more;
+  };
+}
+
+/** Says a word on a socket, and returns the name of the destination that echoed it. */
+async function ask(socket: Socket, word: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const listener = (message: Uint8Array) => {
+    const [name, echo] = new TextDecoder().decode(message).split(" ");
+    if (echo === word) resolve(name!);
+  };
+  const timer = setTimeout(() => reject(new Error("no answer to a datagram")), DATAGRAM_MS);
+  socket.on("message", listener);
+  try {
+    socket.send(word);
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    socket.off("message", listener);
+  }
+}
+
+async function talk(load: LabLoad, tally: Tally): Promise<void> {
+  const sockets: { socket: Socket; destination: string }[] = [];
+  for (let i = 0; i < load.connections; i++) {
+    await tally.attempt(async () => {
+      const socket = createSocket(load.address.includes(":") ? "udp6" : "udp4");
+      await new Promise<void>((resolve) => socket.connect(load.port, load.address, resolve));
+      const destination = await ask(socket, "first");
+      tally.served(destination);
+      sockets.push({ socket, destination });
+    });
+  }
+  console.log("ready");
+  const pause = untilStdinEnds(load.intervalMs);
+  await Promise.all(sockets.map(({ socket, destination }) =>
+    tally.attempt(async () => {
+      for (let word = 0, more = true; more; word++) {
+        const now = await ask(socket, `${word}`);
+        if (now !== destination) tally.moved(destination, now);
+        destination = now;
+        tally.result.answers++;
+        more = await pause();
+      }
+      socket.close();
     })
   ));
 }
@@ -149,6 +220,6 @@ async function hold(load: LabLoad, tally: Tally): Promise<void> {
 if (import.meta.main) {
   const load: LabLoad = JSON.parse(Deno.args[0] ?? "");
   const tally = new Tally();
-  await (load.mode === "spread" ? spread : hold)(load, tally);
+  await { spread, hold, talk }[load.mode](load, tally);
   console.log(JSON.stringify(tally.result));
 }

@@ -1,0 +1,24 @@
+/**
+ * Where a test may put something of its own in the place of the kernel's tables, or of the program.
+ *
+ * @module
+ */
+import type { Address } from "../net/address.ts";
+import type { NextHop, NextHopError } from "../net/next_hop.ts";
+import type { Instance } from "./instance.ts";
+
+/** Where next hops come from: the kernel's tables, or a test. */
+export interface NextHopSource {
+  resolve(
+    addresses: readonly Address[],
+    options: { timeoutMs: number },
+  ): Promise<Map<string, NextHop | NextHopError>>;
+  follow(signal: AbortSignal): AsyncIterable<void>;
+  close(): Promise<void>;
+}
+
+/** What tests put in the place of the real thing. */
+export interface Seams {
+  nextHops?: NextHopSource;
+  instance?: Instance;
+}
