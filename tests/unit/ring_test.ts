@@ -96,6 +96,11 @@ Deno.test("members of weight 0 take no entry and change none", () => {
   assertEquals(buildRing(drained, 1979), buildRing(without, 1979));
 });
 
+Deno.test("one member with a weight among many without takes every entry", () => {
+  const counts = shares(buildRing(members(30, (i) => i === 7 ? 2 : 0), 53), 30);
+  assertEquals(counts[8], 53);
+});
+
 Deno.test("a ring of nobody, or of weights 0 alone, is empty", () => {
   assertEquals(buildRing([], 1979), new Uint32Array(1979));
   assertEquals(buildRing(members(3, () => 0), 1979), new Uint32Array(1979));
