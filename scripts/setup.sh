@@ -72,6 +72,7 @@ missing_to_run() {
 	has ip || echo iproute2
 	has ethtool || echo ethtool
 	has curl || echo curl
+	has ping || echo iputils-ping
 }
 
 missing_to_build() {

@@ -246,7 +246,9 @@ export class Lab implements AsyncDisposable {
   /** Removes the lab without trace. Twice is no error. */
   async remove(): Promise<void> {
     await Lab.remove(this.name);
-    await Promise.all(this.#servers.splice(0).map((server) => server.status));
+    const servers = this.#servers.splice(0);
+    for (const server of servers) server.ref();
+    await Promise.all(servers.map((server) => server.status));
   }
 
   /** As `remove()`. */
