@@ -1,6 +1,7 @@
 /**
- * Writes `lib/lb/abi.gen.ts`: for each struct of `abi.h` an interface and a codec, for each enum its names
- * and numbers. Layouts come from the BTF of the built object, names and comments from the header's text.
+ * Writes `lib/lb/abi.gen.ts` and the like: for each struct of a header an interface and a codec, for each
+ * enum its names and numbers. Layouts come from the BTF of the built object, names and comments from the
+ * header's text.
  *
  * @module
  */
@@ -36,9 +37,10 @@ const PADDING = /^(pad|reserved)\d*$/;
 
 const LINE_WIDTH = 100;
 
-const PREAMBLE = `
+function preamble(path: string): string {
+  return `
 /**
- * The types of bpf/abi.h. Fields in network byte order (\`__be16\`, \`__be32\`) are plain numbers here; all
+ * The types of ${path}. Fields in network byte order (\`__be16\`, \`__be32\`) are plain numbers here; all
  * else is in the order of the host, which is little-endian on every architecture that Deno runs on.
  * \`decode\` copies what it reads. \`encode\` zeroes padding, and refuses what does not fit with a RangeError.
  *
@@ -47,6 +49,7 @@ const PREAMBLE = `
 
 import { exactly, unsigned, unsigned64, viewOf } from "./codec.ts";
 `;
+}
 
 function camelCase(name: string): string {
   return name.replaceAll(/_(\w)/g, (_, letter) => letter.toUpperCase());
@@ -215,56 +218,68 @@ function constantsModule(definition: Definition): string {
   }).join("");
 }
 
-function reasonTexts(btf: Btf, header: Definition[]): { name: string; comment: string }[] {
-  const reasons = header.find(({ name }) => name === "reason");
-  if (!reasons) throw new TypeError("Cannot list the reasons: abi.h has no enum reason");
-  return enumerators(btf, reasons).map(({ name, comment }) => {
+/** The enum of a header whose enumerators say why a packet got its verdict. */
+interface Reasons {
+  /** As in C. */
+  readonly name: string;
+  readonly texts: readonly { name: string; comment: string }[];
+}
+
+function reasonsOf(btf: Btf, header: readonly Definition[]): Reasons {
+  const reasons = header.find(({ kind, name }) =>
+    kind === "enum" && /(^|_)reason$/.test(name ?? "")
+  );
+  if (!reasons) throw new TypeError("Cannot list the reasons: the header has no enum of them");
+  const texts = enumerators(btf, reasons).map(({ name, comment }) => {
     if (comment === "") throw new TypeError(`Cannot describe reason ${name}: it has no comment`);
     return { name: name.toLowerCase(), comment };
   });
+  return { name: reasons.name!, texts };
 }
 
 /**
- * The text of `lib/lb/abi.gen.ts`, but for its first line.
+ * The text of a generated module, but for its first line.
  *
- * @param header the text of `abi.h`
- * @param elf the built balancer
+ * @param path the header's, for people
+ * @param header its text
+ * @param elf an object built with it
  * @throws {SyntaxError} when the header is written in a way that is not understood
  * @throws {TypeError} when a type has no codec
  */
-export function abiModule(header: string, elf: Uint8Array): string {
+export function abiModule(path: string, header: string, elf: Uint8Array): string {
   const btf = Btf.fromElf(elf);
   const definitions = parseHeader(header);
   const parts = definitions.map((definition) => {
     if (definition.name === undefined) return constantsModule(definition);
     return definition.kind === "enum" ? enumModule(btf, definition) : structModule(btf, definition);
   });
-  const texts = reasonTexts(btf, definitions).map(({ name, comment }) =>
-    `  ${name}: ${JSON.stringify(comment)},\n`
-  );
-  return `${PREAMBLE}${parts.join("")}
+  const { name, texts } = reasonsOf(btf, definitions);
+  const entries = texts.map(({ name, comment }) => `  ${name}: ${JSON.stringify(comment)},\n`);
+  return `${preamble(path)}${parts.join("")}
 /** What each reason means. */
-export const REASON_TEXT: Readonly<Record<Reason, string>> = {
-${texts.join("")}};
+export const ${name.toUpperCase()}_TEXT: Readonly<Record<${pascalCase(name)}, string>> = {
+${entries.join("")}};
 `;
 }
 
 /**
- * The reasons as a table in Markdown, as `deno fmt` leaves it.
+ * A document with its table of a header's reasons renewed, in Markdown as `deno fmt` leaves it. It
+ * stands between `<!-- NAMEs:begin -->` and `<!-- NAMEs:end -->`, NAME being the enum's.
  *
- * @param header the text of `abi.h`
- * @param elf the built balancer
+ * @throws {TypeError} when the document has no place for it
  */
-export function reasonTable(header: string, elf: Uint8Array): string {
+export function withReasonTable(document: string, header: string, elf: Uint8Array): string {
+  const { name, texts } = reasonsOf(Btf.fromElf(elf), parseHeader(header));
+  const place = new RegExp(`(?<=<!-- ${name}s:begin -->\\n)[^]*(?=<!-- ${name}s:end -->)`);
+  if (!place.test(document)) throw new TypeError(`Cannot find the place of the ${name}s`);
   const rows = [
     ["reason", "what it means"],
     ["-", "-"],
-    ...reasonTexts(Btf.fromElf(elf), parseHeader(header)).map((
-      { name, comment },
-    ) => [`\`${name}\``, comment.replaceAll("|", "\\|")]),
+    ...texts.map(({ name, comment }) => [`\`${name}\``, comment.replaceAll("|", "\\|")]),
   ];
   const widths = [0, 1].map((i) => Math.max(...rows.map((row) => row[i]!.length)));
   const cells = (row: string[]): string[] =>
     row.map((cell, i) => cell.padEnd(widths[i]!, cell === "-" ? "-" : " "));
-  return rows.map((row) => `| ${cells(row).join(" | ")} |\n`).join("");
+  const table = rows.map((row) => `| ${cells(row).join(" | ")} |\n`).join("");
+  return document.replace(place, () => `\n${table}\n`);
 }

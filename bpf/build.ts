@@ -1,5 +1,5 @@
 /**
- * Builds the BPF objects, embeds each in a generated module, and writes what follows from `abi.h`:
+ * Builds the BPF objects, embeds each in a generated module, and writes what follows from their headers:
  *
  *     deno run -A bpf/build.ts            # write what has changed
  *     deno run -A bpf/build.ts --check    # name what would change; exits 1 if anything would
@@ -12,7 +12,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { sha256 } from "../lib/bpf/embedded.ts";
 import { BpfObject, elfOf, type EmbeddedObject } from "../lib/bpf/mod.ts";
-import { abiModule, reasonTable } from "./abi_gen.ts";
+import { abiModule, withReasonTable } from "./abi_gen.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -34,13 +34,15 @@ const FLAGS = [
 /** Where each object is embedded. */
 const MODULES = {
   "bpf/xvs.bpf.c": "lib/lb/xvs.gen.ts",
+  "bpf/decap.bpf.c": "lib/lb/decap.gen.ts",
   "tests/bpf/test.bpf.c": "tests/bpf/object.gen.ts",
 };
-const BALANCER = "bpf/xvs.bpf.c";
-const HEADER = "bpf/abi.h";
-const ABI = "lib/lb/abi.gen.ts";
+/** The header that an object shares with user space, and the module generated from it. */
+const HEADERS: Record<string, [header: string, module: string]> = {
+  "bpf/xvs.bpf.c": ["bpf/abi.h", "lib/lb/abi.gen.ts"],
+  "bpf/decap.bpf.c": ["bpf/decap_abi.h", "lib/lb/decap_abi.gen.ts"],
+};
 const README = "bpf/README.md";
-const REASONS = /(?<=<!-- reasons:begin -->\n)[^]*(?=<!-- reasons:end -->)/;
 
 /** What is wrong with the sources rather than with this program. */
 class BuildError extends Error {}
@@ -115,29 +117,24 @@ function report(source: string, elf: Bytes): void {
   }
 }
 
-/** What follows from `abi.h` and the balancer's BTF, by path. */
-async function abiTexts(balancer: Bytes): Promise<[path: string, text: string][]> {
-  const header = await read(HEADER);
-  const readme = await read(README);
-  if (!REASONS.test(readme)) throw new BuildError(`Cannot find where in ${README} the reasons go`);
-  return [
-    [ABI, notice(HEADER) + abiModule(header, balancer)],
-    [README, readme.replace(REASONS, () => `\n${reasonTable(header, balancer)}\n`)],
-  ];
-}
-
 /** The texts that are not what the sources give, by path. */
 async function changes(): Promise<Map<string, string>> {
   const changed = new Map<string, string>();
+  const renew = async (path: string, text: string): Promise<void> => {
+    if (await read(path) !== text) changed.set(path, text);
+  };
+  let readme = await read(README);
   for (const [source, module] of Object.entries(MODULES)) {
     const elf = await compile(source);
     report(source, elf);
     if (!await holds(module, elf)) changed.set(module, await moduleText(source, module, elf));
-    if (source !== BALANCER) continue;
-    for (const [path, text] of await abiTexts(elf)) {
-      if (await read(path) !== text) changed.set(path, text);
-    }
+    const [path, abi] = HEADERS[source] ?? [];
+    if (path === undefined || abi === undefined) continue;
+    const header = await read(path);
+    await renew(abi, notice(path) + abiModule(path, header, elf));
+    readme = withReasonTable(readme, header, elf);
   }
+  await renew(README, readme);
   return changed;
 }
 

@@ -3,24 +3,12 @@
 #ifndef XVS_FORWARD_H
 #define XVS_FORWARD_H
 
+#include "checksum.h"
 #include "count.h"
 #include "maps.h"
 #include "parse.h"
 
 #define OUTER_TTL 64
-
-/* One's complement, RFC 1071. */
-always_inline __u16 fold(__u32 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (sum & 0xffff) + (sum >> 16);
-}
-
-/* The checksum of a header in which the 16-bit word `from` became `to`: RFC 1624, equation 3. */
-always_inline __u16 amend(__u16 checksum, __u16 from, __u16 to)
-{
-	return ~fold((__u16)~checksum + (__u16)~from + to);
-}
 
 /* Only after the service is known: a packet that is not ours keeps its TTL. */
 always_inline int expired(struct packet *p, enum family family)

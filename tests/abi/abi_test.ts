@@ -4,6 +4,8 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Btf } from "../../lib/bpf/btf.ts";
 import { elfOf } from "../../lib/bpf/embedded.ts";
 import * as abi from "../../lib/lb/abi.gen.ts";
+import { OBJECT as DECAP_OBJECT } from "../../lib/lb/decap.gen.ts";
+import * as decapAbi from "../../lib/lb/decap_abi.gen.ts";
 import { OBJECT } from "../../lib/lb/xvs.gen.ts";
 import { random } from "../unit/random.ts";
 
@@ -19,21 +21,36 @@ interface Enum {
   readonly names: readonly string[];
 }
 
-const btf = Btf.fromElf(await elfOf(OBJECT));
-const exported: Record<string, unknown> = { ...abi };
+/** A header, what was generated from it, and the BTF of the object built with it. */
+interface Abi {
+  readonly header: string;
+  readonly btf: Btf;
+  /** By the name of the struct in C. */
+  readonly codecs: readonly (readonly [name: string, codec: Codec])[];
+  /** By the name in C. */
+  readonly enums: readonly (readonly [name: string, numbered: Enum])[];
+}
 
-/** Each codec by the name of its struct in C. */
-const CODECS = Object.entries(exported)
-  .filter(([, value]) => typeof value === "object" && value !== null && "decode" in value)
-  .map(([name, value]) => [name.toLowerCase(), value as Codec] as const);
+function abiOf(header: string, btf: Btf, exported: Record<string, unknown>): Abi {
+  return {
+    header,
+    btf,
+    codecs: Object.entries(exported)
+      .filter(([, value]) => typeof value === "object" && value !== null && "decode" in value)
+      .map(([name, value]) => [name.toLowerCase(), value as Codec]),
+    enums: Object.entries(exported)
+      .filter(([name]) => `${name}S` in exported)
+      .map(([name, value]) => [
+        name.toLowerCase(),
+        { numbers: value as Enum["numbers"], names: exported[`${name}S`] as string[] },
+      ]),
+  };
+}
 
-/** Each enum by its name in C. */
-const ENUMS = Object.entries(exported)
-  .filter(([name]) => `${name}S` in exported)
-  .map(([name, value]): [string, Enum] => [
-    name.toLowerCase(),
-    { numbers: value as Enum["numbers"], names: exported[`${name}S`] as string[] },
-  ]);
+const ABIS = [
+  abiOf("abi.h", Btf.fromElf(await elfOf(OBJECT)), { ...abi }),
+  abiOf("decap_abi.h", Btf.fromElf(await elfOf(DECAP_OBJECT)), { ...decapAbi }),
+];
 
 function hex(text: string): Uint8Array {
   return Uint8Array.fromHex(text.replaceAll(/[^0-9a-f]/g, ""));
@@ -44,7 +61,7 @@ function camelCase(name: string): string {
 }
 
 /** Which bytes of a struct are padding. */
-function isPadding(struct: string): boolean[] {
+function isPadding(btf: Btf, struct: string): boolean[] {
   const { size, members } = btf.struct(struct);
   const ends = [...members.slice(1).map(({ offsetBits }) => offsetBits / 8), size];
   const padding = Array<boolean>(size).fill(false);
@@ -179,18 +196,24 @@ Deno.test("codecs refuse bytes that end too early, even within a longer buffer",
   assertThrows(() => abi.SERVICE_KEY4.encode(value, short), RangeError, "Cannot access 8 bytes");
 });
 
-Deno.test("there is a codec for every struct of abi.h, and a list for every enum", async () => {
-  const header = await Deno.readTextFile(new URL("../../bpf/abi.h", import.meta.url));
-  const named = (kind: string): string[] =>
-    [...header.matchAll(new RegExp(`^${kind} (\\w+) \\{`, "gm"))].map(([, name]) => name!).sort();
-  assertEquals(CODECS.map(([name]) => name).sort(), named("struct"));
-  assertEquals(ENUMS.map(([name]) => name).sort(), named("enum"));
-});
+for (const { header, codecs, enums } of ABIS) {
+  Deno.test(`there is a codec for every struct of ${header}, and a list for every enum`, async () => {
+    const text = await Deno.readTextFile(new URL(`../../bpf/${header}`, import.meta.url));
+    const named = (kind: string): string[] =>
+      [...text.matchAll(new RegExp(`^${kind} (\\w+) \\{`, "gm"))].map(([, name]) => name!).sort();
+    assertEquals(codecs.map(([name]) => name).sort(), named("struct"));
+    assertEquals(enums.map(([name]) => name).sort(), named("enum"));
+  });
+}
 
-for (const [struct, codec] of CODECS) {
+for (
+  const { btf, struct, codec } of ABIS.flatMap(({ btf, codecs }) =>
+    codecs.map(([struct, codec]) => ({ btf, struct, codec }))
+  )
+) {
   Deno.test(`struct ${struct} has the layout that the BTF of the object tells`, () => {
     const { size, members } = btf.struct(struct);
-    const padding = isPadding(struct);
+    const padding = isPadding(btf, struct);
     const visible = members.filter(({ offsetBits }) => !padding[offsetBits / 8]);
     assertEquals(codec.size, size);
     assertEquals(
@@ -201,7 +224,7 @@ for (const [struct, codec] of CODECS) {
 
   Deno.test(`struct ${struct} survives a round trip, padding zeroed`, () => {
     const next = random(1);
-    const padding = isPadding(struct);
+    const padding = isPadding(btf, struct);
     for (let round = 0; round < 100; round++) {
       const bytes = randomBytes(codec.size, next);
       const value = codec.decode(bytes);
@@ -212,7 +235,11 @@ for (const [struct, codec] of CODECS) {
   });
 }
 
-for (const [name, { numbers, names }] of ENUMS) {
+for (
+  const { btf, name, numbers, names } of ABIS.flatMap(({ btf, enums }) =>
+    enums.map(([name, numbered]) => ({ btf, name, ...numbered }))
+  )
+) {
   Deno.test(`enum ${name} has the numbers that the BTF of the object tells`, () => {
     const values = btf.enum(name).values.filter((value) => !value.name.endsWith("_COUNT"));
     assertEquals(Object.values(numbers), values.map(({ value }) => Number(value)));
@@ -229,8 +256,10 @@ Deno.test("every reason has a text, and README lists it", async () => {
   const listed = [...readme.matchAll(/^\| `(\w+)`\s+\| (.*?)\s+\|$/gm)].map((
     [, name, text],
   ) => [name, text]);
-  assertEquals(listed, Object.entries(abi.REASON_TEXT));
+  const texts = [abi.REASON_TEXT, decapAbi.DECAP_REASON_TEXT];
+  assertEquals(listed, texts.flatMap((text) => Object.entries(text)));
   assertEquals(Object.keys(abi.REASON_TEXT), [...abi.REASONS]);
+  assertEquals(Object.keys(decapAbi.DECAP_REASON_TEXT), [...decapAbi.DECAP_REASONS]);
 });
 
 Deno.test("elfOf() unpacks what was embedded and refuses anything else", async () => {
