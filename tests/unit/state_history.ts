@@ -186,18 +186,19 @@ export interface Outcome {
   kept: number;
 }
 
+/** A destination from when it is added until it is removed; one that returns is another. */
 interface Member {
   target: Target;
-  /** Tells a destination from one of the same address that was removed before. */
-  readonly life: number;
   /** It has been open to new flows at some time. */
   taken: boolean;
 }
 
+/** The last packet of a flow, and who got it. */
 interface Seen {
   readonly member: Member | undefined;
   readonly atNs: bigint;
-  readonly life: number;
+  /** How many changes there had been. */
+  readonly changes: number;
 }
 
 /**
@@ -220,7 +221,7 @@ export function check(history: History, executor: Executor): Outcome {
     const wanted = new Map(wish.targets.map((target) => [target.id, target]));
     for (const id of members.keys()) if (!wanted.has(id)) members.delete(id);
     for (const [id, target] of wanted) {
-      const member = members.get(id) ?? { target, life: outcome.changes, taken: false };
+      const member = members.get(id) ?? { target, taken: false };
       member.target = target;
       member.taken ||= takes(target);
       members.set(id, member);
@@ -233,12 +234,12 @@ export function check(history: History, executor: Executor): Outcome {
   const wrong = (flow: Flow, kind: Kind, id: string | undefined): string | undefined => {
     const known = flows.get(nameOf(flow));
     const member = id === undefined ? undefined : members.get(id);
-    flows.set(nameOf(flow), { member, atNs: nowNs, life: outcome.changes });
+    flows.set(nameOf(flow), { member, atNs: nowNs, changes: outcome.changes });
     if (id !== undefined && !member) return "to a destination that is gone";
     const last = known?.member;
     const stays = last !== undefined && members.get(last.target.id) === last;
     if (kind === "data" && stays && nowNs - known!.atNs < WINDOW_NS) {
-      if (known!.life !== outcome.changes) outcome.kept++;
+      if (known!.changes !== outcome.changes) outcome.kept++;
       return member === last ? undefined : `not to "${last.target.id}" as before`;
     }
     const open = [...members.values()].some(({ target }) => takes(target));
