@@ -134,7 +134,7 @@ function batchFailures(stderr: string): Map<number, string> {
 }
 
 function reason(line = "no reason given"): string {
-  return line.replace(/^RTNETLINK answers: /, "");
+  return line.replace(/^(RTNETLINK answers|Error): /, "").replace(/\.$/, "");
 }
 
 async function ip(args: readonly string[], namespace: Namespace | undefined): Promise<string> {

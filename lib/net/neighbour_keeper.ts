@@ -69,11 +69,6 @@ export class NeighbourKeeper {
     this.#namespace = namespace;
   }
 
-  /** Whether any entry is kept. */
-  get isEmpty(): boolean {
-    return this.#kept.size === 0;
-  }
-
   /**
    * Asks the kernel to find neighbours and keep them found (`NTF_EXT_MANAGED`, kernel 5.16). An older
    * kernel does not know that flag and finds them this once.

@@ -16,7 +16,7 @@ import {
   parseNeighbourLine,
   usableMac,
 } from "./neighbour_keeper.ts";
-import { NextHopError, type VlanOptions, VlanTable, type Way, wayByRoute } from "./way.ts";
+import { egress, NextHopError, type VlanOptions, VlanTable, type Way, wayByRoute } from "./way.ts";
 
 export { NextHopError, type NextHopReason, type VlanOptions } from "./way.ts";
 
@@ -274,17 +274,15 @@ function nextHop(
     const who = `neighbour "${neighbour}" on interface "${link.name}"`;
     return new NextHopError(address, "unresolved", `${who}: ${why}`, way.onLink);
   }
-  const base = link.vlan ? links.get(link.vlan.parent ?? "") : link;
-  if (base === undefined || base.vlan !== undefined) {
+  const base = egress(link, links);
+  if (base === undefined) {
     const why = `VLAN interface "${link.name}" is not on a plain interface of this namespace`;
     return new NextHopError(address, "no-interface", why);
   }
   return {
-    ifindex: base.ifindex,
-    interface: base.name,
+    ...base,
     sourceMac: link.mac,
     destinationMac,
-    vlan: link.vlan?.id ?? 0,
     mtu,
     source4,
     source6,

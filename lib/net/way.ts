@@ -177,6 +177,19 @@ export function wayByRoute(
   };
 }
 
+/**
+ * What frames of an interface leave by, and with which VLAN ID (0: untagged); undefined for a VLAN device on
+ * another VLAN device, or on an interface of another namespace.
+ */
+export function egress(
+  link: LinkInfo,
+  links: ReadonlyMap<string, LinkInfo>,
+): { ifindex: number; interface: string; vlan: number } | undefined {
+  const base = link.vlan ? links.get(link.vlan.parent ?? "") : link;
+  if (base === undefined || base.vlan !== undefined) return undefined;
+  return { ifindex: base.ifindex, interface: base.name, vlan: link.vlan?.id ?? 0 };
+}
+
 function ownAddressError(address: Address): NextHopError {
   return new NextHopError(`${address}`, "local", "it is an address of this host");
 }

@@ -3,6 +3,7 @@ import { Address, AddressError, Prefix } from "../../lib/net/address.ts";
 import { RouteError } from "../../lib/net/ip.ts";
 import type { LinkInfo, Route } from "../../lib/net/ip_json.ts";
 import {
+  egress,
   NextHopError,
   type VlanOptions,
   VlanTable,
@@ -150,4 +151,19 @@ Deno.test("wayByRoute() takes the kernel's gateway, source and MTU", () => {
     refusal instanceof Error && refusal.message,
     'Cannot find the next hop of "192.0.2.1": No route to host',
   );
+});
+
+Deno.test("egress() is what a VLAN device stands on, with its tag", () => {
+  const vlan = (name: string, id: number, parent: string | undefined): LinkInfo => ({
+    ...link(name),
+    ifindex: 7,
+    vlan: { id, parent },
+  });
+  const eth0 = link("eth0");
+  const tagged = vlan("eth0.10", 10, "eth0");
+  const links = new Map([eth0, tagged].map((each) => [each.name, each]));
+  assertEquals(egress(eth0, links), { ifindex: 1, interface: "eth0", vlan: 0 });
+  assertEquals(egress(tagged, links), { ifindex: 1, interface: "eth0", vlan: 10 });
+  assertEquals(egress(vlan("double", 20, "eth0.10"), links), undefined);
+  assertEquals(egress(vlan("elsewhere", 20, undefined), links), undefined);
 });
