@@ -18,8 +18,7 @@
  *
  * @module
  */
-import type { CommandResult, RunOptions } from "./command.ts";
-import { run } from "./command.ts";
+import { type CommandResult, run, type RunOptions } from "./command.ts";
 import {
   LAB_PREFIX,
   type LabNodePlan,
@@ -297,7 +296,7 @@ export class Lab implements AsyncDisposable {
         echoPort: LAB_ECHO_PORT,
         addresses: [...this.vips, node.address4, node.address6],
       };
-      this.#servers.push(await startServer(node, options));
+      this.#servers.push(await startServer(this.name, node, options));
     }));
   }
 }
@@ -325,7 +324,11 @@ async function runsServer(namespace: Namespace): Promise<boolean> {
 }
 
 /** Starts a server that outlives this process, and waits until it listens. */
-async function startServer(node: LabNode, options: LabServerOptions): Promise<Deno.ChildProcess> {
+async function startServer(
+  lab: string,
+  node: LabNode,
+  options: LabServerOptions,
+): Promise<Deno.ChildProcess> {
   const flags = ["--quiet", "--no-check", "--no-config", "--no-lock", "--allow-net"];
   const child = node.spawn(
     [Deno.execPath(), "run", ...flags, SERVER, JSON.stringify(options)],
@@ -338,7 +341,7 @@ async function startServer(node: LabNode, options: LabServerOptions): Promise<De
     const { code } = await child.status;
     const stderr = (await new Response(child.stderr).text()).trim();
     throw new LabError(
-      options.name,
+      lab,
       `Cannot start the server of "${node.name}": it ended with code ${code}: ${stderr}`,
     );
   }

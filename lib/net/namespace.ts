@@ -6,8 +6,7 @@
  *
  * @module
  */
-import { type CommandResult, run, type RunOptions, spawn } from "./command.ts";
-import { attempt } from "./command.ts";
+import { attempt, type CommandResult, run, type RunOptions, spawn } from "./command.ts";
 
 const DIRECTORY = "/run/netns";
 /** How long processes may take to end when asked, in milliseconds. */

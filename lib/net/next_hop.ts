@@ -67,11 +67,15 @@ const LONGEST_LOOK_MS = 100;
  *
  * @example
  * ```ts
+ * import { Address } from "./address.ts";
+ *
  * await using nextHops = new NextHops();
- * const address = Address.parse("192.0.2.1");
- * const answer = (await nextHops.resolve([address])).get(address.toString());
- * if (answer instanceof NextHopError) console.error(answer.message);
- * else if (answer) console.log(answer.interface, answer.destinationMac);
+ * const destination = Address.parse("192.0.2.1");
+ * for await (const _ of nextHops.follow(AbortSignal.timeout(60_000))) {
+ *   const answer = (await nextHops.resolve([destination])).get(destination.toString());
+ *   if (answer instanceof NextHopError) console.error(answer.message);
+ *   else if (answer) console.log(answer.interface, answer.destinationMac);
+ * }
  * ```
  */
 export class NextHops implements AsyncDisposable {
@@ -124,13 +128,8 @@ export class NextHops implements AsyncDisposable {
 
   /**
    * Yields at once, and then whenever an answer may have become another: soon after a change of an
-   * interface, an address, a route or a neighbour of an address that was resolved, and from time to time. It ends
-   * with the signal.
-   *
-   * @example
-   * ```ts
-   * for await (const _ of nextHops.follow(signal)) use(await nextHops.resolve(addresses));
-   * ```
+   * interface, an address, a route, or the neighbour of an address that was resolved, and from time
+   * to time. It ends with the signal.
    */
   follow(signal: AbortSignal): AsyncIterable<void> {
     return changes(AbortSignal.any([signal, this.#closing.signal]), {
