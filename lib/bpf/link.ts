@@ -3,7 +3,7 @@
 import { ERRNO } from "../sys/errno.ts";
 import { Fd } from "../sys/fd.ts";
 import { libbpf } from "../sys/ffi.ts";
-import { interfaceName } from "../sys/interface.ts";
+import { interfaceName, interfaceNumber } from "../sys/interface.ts";
 import { BpfError, check, NotSupportedError, XdpBusyError } from "./errors.ts";
 import { linkInfo, programNameOf } from "./info.ts";
 import { openPin, pin, unpin } from "./pins.ts";
@@ -63,6 +63,17 @@ export function queryXdp(ifindex: number): XdpPrograms {
     offloaded: opts[4] || undefined,
     generic: opts[5] || undefined,
   };
+}
+
+/**
+ * The number by which an interface of this network namespace goes here.
+ *
+ * @throws {BpfError} `ENODEV` when there is none of that name
+ */
+export function interfaceIndex(name: string): number {
+  const index = interfaceNumber(name);
+  if (index === undefined) throw new BpfError(`find interface "${name}"`, ERRNO.ENODEV);
+  return index;
 }
 
 /** Attaches a program; see {@linkcode BpfProgram.attachXdp}. */

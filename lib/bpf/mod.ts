@@ -33,6 +33,7 @@ export {
 } from "./errors.ts";
 export { hasKernelBtf, kernelRelease } from "./features.ts";
 export {
+  interfaceIndex,
   queryXdp,
   type XdpAttachOptions,
   XdpLink,

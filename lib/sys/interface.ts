@@ -1,7 +1,7 @@
 /** Network interfaces, as this thread's network namespace numbers them. */
 
 import { libc } from "./ffi.ts";
-import { textOf } from "./memory.ts";
+import { cString, textOf } from "./memory.ts";
 
 const IF_NAMESIZE = 16;
 
@@ -9,4 +9,9 @@ const IF_NAMESIZE = 16;
 export function interfaceName(ifindex: number): string | undefined {
   const name = new Uint8Array(IF_NAMESIZE);
   return libc().if_indextoname(ifindex, name) === null ? undefined : textOf(name);
+}
+
+/** The number of an interface, or `undefined` if there is none of that name. */
+export function interfaceNumber(name: string): number | undefined {
+  return libc().if_nametoindex(cString(name)) || undefined;
 }

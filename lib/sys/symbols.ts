@@ -137,6 +137,8 @@ export const LIBC_SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  // unsigned int if_nametoindex(const char *ifname)
+  if_nametoindex: { parameters: ["buffer"], result: "u32" },
   // char *if_indextoname(unsigned int ifindex, char ifname[IF_NAMESIZE])
   if_indextoname: { parameters: ["u32", "buffer"], result: "pointer" },
   // int vasprintf(char **strp, const char *fmt, va_list ap)

@@ -29,7 +29,7 @@ async function useEverything(): Promise<{ maps: number[]; programs: number[] }> 
   object.map("numbers").pin(`${fs.path}/numbers`);
   BpfMap.openPinned(`${fs.path}/numbers`).close();
   BpfProgram.fromId(object.program("drop").id).close();
-  using link = object.program("pass").attachXdp(network.ifindex);
+  using _link = object.program("pass").attachXdp(network.ifindex);
   assertThrows(() => object.program("drop").attachXdp(network.ifindex), XdpBusyError);
 
   using events = RingBuffer.create(object.map("events"), () => {});

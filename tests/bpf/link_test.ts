@@ -3,6 +3,7 @@ import {
   BpfError,
   type BpfObject,
   BpfProgram,
+  interfaceIndex,
   queryXdp,
   XdpBusyError,
   XdpLink,
@@ -78,6 +79,12 @@ test("attachXdp() leaves programs alone that were attached without a link", (obj
   run("ip", "link", "set", "left", "xdpgeneric", "pinned", `${fs.path}/drop`);
   const error = assertThrows(() => object.program("pass").attachXdp(ifindex), XdpBusyError);
   assertEquals(error.programName, "drop");
+});
+
+test("interfaceIndex() finds an interface by name", (_object, ifindex) => {
+  assertEquals(interfaceIndex("left"), ifindex);
+  const error = assertThrows(() => interfaceIndex("middle"), BpfError, '"middle"');
+  assertEquals(error.code, "ENODEV");
 });
 
 test("attachXdp() says what is wrong", (object, ifindex) => {

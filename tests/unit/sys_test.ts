@@ -4,7 +4,7 @@ import { possibleCpus } from "../../lib/sys/cpu.ts";
 import { ERRNO, errorMeaning, errorName, SystemError } from "../../lib/sys/errno.ts";
 import { Fd } from "../../lib/sys/fd.ts";
 import { libc, replaceLibraries } from "../../lib/sys/ffi.ts";
-import { interfaceName } from "../../lib/sys/interface.ts";
+import { interfaceName, interfaceNumber } from "../../lib/sys/interface.ts";
 import { Mapping, pageSize } from "../../lib/sys/mapping.ts";
 import { addressOf, cString, readCString, textOf } from "../../lib/sys/memory.ts";
 import { Waiter, waitReadable } from "../../lib/sys/waiter.ts";
@@ -106,8 +106,10 @@ Deno.test("texts go to C and back", () => {
   assertEquals(addressOf(buffer.subarray(5)) - addressOf(buffer), 5n);
 });
 
-Deno.test("an interface has its name", () => {
+Deno.test("an interface has its name and number", () => {
   assertEquals(interfaceName(1), "lo");
+  assertEquals(interfaceNumber("lo"), 1);
+  assertEquals(interfaceNumber("none"), undefined);
   assertEquals(interfaceName(0x7fff_ffff), undefined);
 });
 
