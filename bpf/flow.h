@@ -107,57 +107,62 @@ always_inline __u32 state_after(__u8 tcp_flags, __u32 state)
 	return state == FLOW_SYN ? FLOW_OPEN : state;
 }
 
+/* Where the previous ring would send it; within a window alone, and 0 if that destination has gone. */
+always_inline __u32 claimed_by(struct question *q, __u64 now, enum family family)
+{
+	if (!(q->current & RING_TRACKED) || !within_window(q, now))
+		return q->choice.slot;
+	return previous_slot(q, family);
+}
+
+/* A packet of a flow that is known; the line is shared by CPUs, so written only where it changes. */
+always_inline void follow(struct question *q, struct flow *flow, __u64 now, __u32 weight)
+{
+	const __u32 seen = now >> FLOW_SEEN_SHIFT;
+	const __u32 state = state_after(q->packet->tcp_flags, flow->state);
+
+	q->choice.slot = flow->slot;
+	if (flow->state == FLOW_SYN)
+		q->choice.began = weight;
+	if (flow->seen != seen)
+		flow->seen = seen;
+	if (flow->state != state)
+		flow->state = state;
+}
+
 /* The destination of a flow that the ring alone cannot tell, or that belongs to the sample. */
 always_inline void ask_flows(struct question *q, void *flows, const void *key, enum family family)
 {
-	struct packet *p = q->packet;
-	const __u32 tracked = q->current & RING_TRACKED;
+	const __u8 tcp_flags = q->packet->tcp_flags;
+	const __u32 syn = (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	const __u32 sample_mask = settings.sample_mask;
-	const __u32 sampled = !((__u32)q->hash & sample_mask);
-	const __u32 syn = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	struct choice choice = q->choice;
-	struct flow *flow = bpf_map_lookup_elem(flows, key);
-	struct flow fresh = {};
+	const __u32 sampled = !((__u32)q->hash & sample_mask), weight = sampled ? sample_mask + 1 : 0;
 	const __u64 now = now_ns();
-	__u32 remember = 0;
+	struct flow *flow = bpf_map_lookup_elem(flows, key);
+	struct flow fresh = { .seen = now >> FLOW_SEEN_SHIFT };
+	__u32 previous, ambiguous;
 
-	if (syn) {
-		/* A new connection, whatever its 5-tuple was used for before. */
-		remember = tracked || flow;
-	} else if (flow && alive(flow->slot, flow->generation)) {
-		const __u32 seen = now >> FLOW_SEEN_SHIFT;
-		const __u32 state = state_after(p->tcp_flags, flow->state);
-
-		choice.slot = flow->slot;
-		if (flow->state == FLOW_SYN && sampled)
-			choice.began = sample_mask + 1;
-		if (flow->seen != seen) /* written only when changed: CPUs share the line */
-			flow->seen = seen;
-		if (flow->state != state)
-			flow->state = state;
-		q->choice = choice;
+	if (!syn && flow && alive(flow->slot, flow->generation)) {
+		follow(q, flow, now, weight);
 		return;
-	} else {
-		remember = flow || sampled;
-		if (tracked && within_window(q, now)) {
-			const __u32 previous = previous_slot(q, family);
-
-			remember = 1;
-			if (previous)
-				choice.slot = previous;
-		}
-		if (sampled && !flow)
-			choice.began = sample_mask + 1;
-		fresh.state = state_after(p->tcp_flags, FLOW_SYN);
 	}
-
-	fresh.generation = generation_of(choice.slot);
-	if (remember && fresh.generation && may_remember(now, !tracked)) {
-		fresh.slot = choice.slot;
-		fresh.seen = now >> FLOW_SEEN_SHIFT;
+	previous = claimed_by(q, now, family);
+	ambiguous = previous != q->choice.slot;
+	if (!syn) {
+		/* Silent since the change, or new to this program: it may have been there. */
+		if (previous)
+			q->choice.slot = previous;
+		if (!flow)
+			q->choice.began = weight;
+		fresh.state = state_after(tcp_flags, FLOW_SYN);
+	}
+	/* A SYN begins a new connection, whatever its 5-tuple was used for before. */
+	if (!ambiguous && !flow && (syn || !sampled))
+		return;
+	fresh.slot = q->choice.slot;
+	fresh.generation = generation_of(fresh.slot);
+	if (fresh.generation && may_remember(now, !ambiguous))
 		bpf_map_update_elem(flows, key, &fresh, BPF_ANY);
-	}
-	q->choice = choice;
 }
 
 static __noinline int ask_flows4(struct question *q)

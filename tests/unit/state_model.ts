@@ -42,14 +42,14 @@ export const RULES = [
   "an idle flow is forgotten before it is left out",
   // Of a packet
   "a SYN follows the ring",
-  "a SYN of a tracked entry is remembered",
+  "a SYN that the previous ring sends elsewhere is remembered",
   "a remembered flow keeps its destination",
   "a remembered destination is known by its generation",
   "an unknown flow belongs to the previous destination within the window",
   "an unknown flow belongs to the current destination after the window",
   "the previous ring has its own index function",
   "a flow of the previous destination is remembered",
-  "a flow of the current destination is remembered within the window",
+  "a flow is remembered that the previous ring sends nowhere any more",
 ] as const;
 
 export type Rule = typeof RULES[number];
@@ -211,31 +211,31 @@ export class Model implements Executor {
     this.lookups++;
     const name = `${flow.address}:${flow.port}`;
     const known = this.#table.get(name);
-    let slot = slotOf(entry);
-    let remember: boolean;
-    if (kind === "syn" && this.#follows("a SYN follows the ring")) {
-      remember = (isTracked(entry) || known !== undefined) &&
-        this.#follows("a SYN of a tracked entry is remembered");
-    } else if (
-      known && this.#alive(known) && this.#follows("a remembered flow keeps its destination")
+    const isSyn = kind === "syn" && this.#follows("a SYN follows the ring");
+    if (
+      !isSyn && known && this.#alive(known) &&
+      this.#follows("a remembered flow keeps its destination")
     ) {
       known.seenNs = this.#nowNs;
       return this.#owners[known.slot];
-    } else {
-      remember = known !== undefined || sampled;
-      if (isTracked(entry) && this.#windowLasts(ring)) {
-        const previous = this.#previousSlot(ring, flow, hash);
-        remember ||= this.#follows(
-          this.#owners[previous] === undefined
-            ? "a flow of the current destination is remembered within the window"
-            : "a flow of the previous destination is remembered",
-        );
-        if (
-          this.#owners[previous] !== undefined &&
-          this.#follows("an unknown flow belongs to the previous destination within the window")
-        ) slot = previous;
-      }
     }
+    let slot = slotOf(entry);
+    const previous = isTracked(entry) && this.#windowLasts(ring)
+      ? this.#previousSlot(ring, flow, hash)
+      : slot;
+    const gone = this.#owners[previous] === undefined;
+    let remember = previous !== slot && this.#follows(
+      isSyn
+        ? "a SYN that the previous ring sends elsewhere is remembered"
+        : gone
+        ? "a flow is remembered that the previous ring sends nowhere any more"
+        : "a flow of the previous destination is remembered",
+    );
+    remember ||= known !== undefined || (sampled && !isSyn);
+    if (
+      !isSyn && !gone &&
+      this.#follows("an unknown flow belongs to the previous destination within the window")
+    ) slot = previous;
     if (remember && this.#owners[slot] !== undefined) {
       this.insertions++;
       this.#table.set(name, {
