@@ -15,6 +15,7 @@
  * @module
  */
 export { Client, type ServiceId } from "./lib/lb/client.ts";
+export { type DecapCounter, type DecapOptions, Decapsulator } from "./lib/lb/decap.ts";
 export * from "./lib/lb/errors.ts";
 export type {
   AttachedInterface,
@@ -33,4 +34,5 @@ export type {
 } from "./lib/lb/types.ts";
 export { serviceName, UDP_TUNNELS } from "./lib/lb/types.ts";
 export { REASON_TEXT, TUNNELS } from "./lib/lb/abi.gen.ts";
+export { DECAP_REASON_TEXT, type DecapReason } from "./lib/lb/decap_abi.gen.ts";
 export { BpfError, NotSupportedError, VerifierError, XdpBusyError } from "./lib/bpf/mod.ts";

@@ -98,17 +98,15 @@ export class UnreachableError extends XvsError {
   }
 }
 
-/** A table of the instance is full. Nothing was changed. */
+/** A table is full. Nothing was changed. */
 export class TableFullError extends XvsError {
-  /** The option of `Client.create()` that sets the size of the table. */
+  /** The option of `create()` that sets the size of the table. */
   readonly option: string;
   /** Its present value. */
   readonly limit: number;
 
   constructor(what: string, option: string, limit: number) {
-    super(
-      `Cannot add ${what}: all ${limit} are in use; create the client with a larger "${option}"`,
-    );
+    super(`Cannot add ${what}: there is room for ${limit}; the option "${option}" makes more`);
     this.option = option;
     this.limit = limit;
   }

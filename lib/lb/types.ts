@@ -147,7 +147,14 @@ export function serviceName(
   return `${host}:${service.port}/${service.protocol}`;
 }
 
-function unicast(text: string, field: string, what: string): Address {
+/**
+ * The address of a host, read.
+ *
+ * @param field what the address is for, as in the API
+ * @param what the same for people
+ * @throws {InvalidValueError} when it is no address, or none that a single host can have
+ */
+export function unicast(text: string, field: string, what: string): Address {
   let address: Address;
   try {
     address = Address.parse(text);
@@ -175,7 +182,20 @@ function unicast(text: string, field: string, what: string): Address {
   return address;
 }
 
-function integer(value: number, min: number, max: number, field: string, what: string): number {
+/**
+ * The value, if it is a whole number within bounds.
+ *
+ * @param field what the number is for, as in the API
+ * @param what the same for people
+ * @throws {InvalidValueError} when it is not
+ */
+export function integer(
+  value: number,
+  min: number,
+  max: number,
+  field: string,
+  what: string,
+): number {
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new InvalidValueError(
       field,
