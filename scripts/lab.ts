@@ -87,13 +87,16 @@ async function runOn(name: string, words: readonly string[]): Promise<number> {
   }
   const lab = await Lab.open(name);
   const child = lab.node(node).spawn(command);
-  // A terminal's interrupt reaches the command too, and it is the command that decides.
+  // A terminal's interrupt reaches the command as well: it is the command that decides.
   const leave = (): void => {};
+  const hand = (): void => child.kill("SIGTERM");
   Deno.addSignalListener("SIGINT", leave);
+  Deno.addSignalListener("SIGTERM", hand);
   try {
     return (await child.status).code;
   } finally {
     Deno.removeSignalListener("SIGINT", leave);
+    Deno.removeSignalListener("SIGTERM", hand);
   }
 }
 

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { CommandError } from "../../lib/net/command.ts";
+import { attempt, CommandError, type CommandResult } from "../../lib/net/command.ts";
 import { Lab, LAB_ECHO_PORT, LabError, type LabNode, type LabOptions } from "../../lib/net/lab.ts";
 import { Namespace } from "../../lib/net/namespace.ts";
 import { BpfFs, loaded } from "../bpf/support.ts";
@@ -239,4 +239,30 @@ Deno.test("attachToPorts() gives ports a native program", async () => {
   await lab.attachToPorts(path, [lab.client, lab.node("d1")]);
   assertEquals(await attached(), ["client", "balancer", "d1"]);
   assertEquals(await curl(lab.client, "http://10.1.0.10/"), "d1 10.1.0.2");
+});
+
+Deno.test("lab.ts brings labs up and down, runs commands, and ends with the code that fits", async () => {
+  const name = `script_${Deno.pid}`;
+  const script = new URL("../../scripts/lab.ts", import.meta.url).pathname;
+  const lab = (...words: string[]): Promise<CommandResult> =>
+    attempt([Deno.execPath(), "run", "-A", script, ...words]);
+  try {
+    const up = await lab("up", "--name", name, "--destinations", "1", "--json");
+    const rows = up.stdout.trim().split("\n").map((line) => JSON.parse(line));
+    assertEquals(rows.map(({ node }) => node), ["client", "balancer", "d1"]);
+    const run = await lab("run", "--name", name, "client", "curl", "-s", "http://10.1.0.10/");
+    assertEquals(run, { code: 0, stdout: "d1 10.1.0.2\n", stderr: "" });
+    assertEquals((await lab("run", "--name", name, "d1", "sh", "-c", "exit 7")).code, 7);
+    assertEquals((await lab("run", "--name", name, "d2", "true")).code, 1);
+    assertStringIncludes((await lab("list")).stdout, `xvs-lab-${name}-d1`);
+    assertEquals((await lab("up", "--name", name, "--destinations", "2")).code, 1);
+    for (const wrong of [[], ["op"], ["up", "--no"], ["run"], ["up", "--destinations", "x"]]) {
+      assertEquals((await lab(...wrong)).code, 2, wrong.join(" "));
+    }
+    assertStringIncludes((await lab("--help")).stdout, "Example:");
+    assertEquals((await lab("down", "--name", name)).code, 0);
+    assertEquals(await traces(name), []);
+  } finally {
+    await Lab.remove(name);
+  }
 });
