@@ -4,7 +4,7 @@
  * @module
  */
 import { type Client, type Metrics, serviceName, type Stats } from "../mod.ts";
-import { print, siRate, table } from "./common.ts";
+import { print, siRate, table, toJson } from "./common.ts";
 
 /** Counters of one thing, now and a moment ago. */
 interface Sample {
@@ -17,10 +17,6 @@ interface Sample {
 function rates(now: Sample, before: Sample | undefined): (name: string) => number {
   const seconds = before ? (now.atMs - before.atMs) / 1000 : Infinity;
   return (name) => Number((now.metrics[name] ?? 0n) - (before?.metrics[name] ?? 0n)) / seconds;
-}
-
-function json(value: unknown): string {
-  return JSON.stringify(value, (_, field) => typeof field === "bigint" ? Number(field) : field);
 }
 
 /** Shows a client's services, for people or as JSON Lines. */
@@ -48,7 +44,7 @@ export class Display {
       destinations: this.#client.destinations(service.service),
     }));
     if (this.#json) {
-      print(json({ time: new Date().toISOString(), ...info, services }));
+      print(toJson({ time: new Date().toISOString(), ...info, services }));
       return;
     }
     const now = new Map<string, Sample>();

@@ -7,14 +7,13 @@ import { parseArgs } from "@std/cli/parse-args";
 import { Address, Prefix } from "../lib/net/address.ts";
 import {
   type Destination,
-  type Mode,
   type Options,
   type Protocol,
   type Service,
   type TunnelType,
   UDP_TUNNELS,
 } from "../mod.ts";
-import { UsageError } from "./common.ts";
+import { parseMode, parseSeconds, UsageError, whole } from "./common.ts";
 
 /** What the command line asks for. */
 export interface Request {
@@ -23,12 +22,6 @@ export interface Request {
   services: { service: Service; destinations: Destination[] }[];
   seconds: number;
   json: boolean;
-}
-
-function whole(text: string, max: number, what: string): number {
-  const value = /^\d+$/.test(text) ? Number(text) : NaN;
-  if (value <= max) return value;
-  throw new UsageError(`${what} "${text}" is not a whole number from 0 to ${max}`);
 }
 
 function parsePort(text: string): { port: number; protocol: Protocol } {
@@ -100,9 +93,6 @@ export function parse(argv: string[]): Request | undefined {
       "balance.ts takes IFACE ROUTER/PREFIX VIP and at least one RIP: see --help",
     );
   }
-  const mode = ["native", "generic", "auto"].find((known) => known === args.mode);
-  if (!mode) throw new UsageError(`Mode "${args.mode}" is none of native, generic, auto`);
-
   const weights = parseWeights(args.weight.map(String), rips);
   const tunnelType = args.tunnel as TunnelType;
   const ports = args.port.length > 0 ? args.port.map(String).map(parsePort) : [parsePort("80")];
@@ -117,7 +107,7 @@ export function parse(argv: string[]): Request | undefined {
       ...(args.flows
         ? { maxFlows: whole(args.flows, 1e6, "Flows") * navigator.hardwareConcurrency }
         : {}),
-      mode: mode as Mode,
+      mode: parseMode(args.mode),
     },
     services: [vip!, ...args.vip.map(String)].flatMap((address) =>
       ports.map((port) => ({
@@ -130,7 +120,7 @@ export function parse(argv: string[]): Request | undefined {
         })),
       }))
     ),
-    seconds: whole(args.run, 2 ** 31, "Number of seconds"),
+    seconds: parseSeconds(args.run),
     json: args.json,
   };
 }

@@ -5,7 +5,7 @@
  */
 import { LibraryError, XdpBusyError } from "../lib/bpf/mod.ts";
 import { AddressError } from "../lib/net/address.ts";
-import { InvalidValueError, UnreachableError } from "../mod.ts";
+import { InvalidValueError, type Mode, UnreachableError } from "../mod.ts";
 
 /** A command line that cannot be: exit code 2. */
 export class UsageError extends Error {
@@ -16,6 +16,8 @@ export class UsageError extends Error {
 const WRONG_INPUT = [UsageError, InvalidValueError, UnreachableError, AddressError, RangeError];
 /** Errors that are the system's: said in one sentence too. */
 const SENTENCES = [XdpBusyError, LibraryError];
+/** The longest that a timer runs. */
+const MAX_SECONDS = 2_147_483;
 
 /**
  * Runs a script. Wrong input is one sentence and exit code 2, any other failure exit code 1; a reader that
@@ -34,6 +36,28 @@ export async function main(run: () => Promise<void>): Promise<void> {
     console.error(`${text}`);
     Deno.exit(wrong ? 2 : 1);
   }
+}
+
+/**
+ * A whole number on the command line.
+ *
+ * @throws {UsageError} when it is none, or more than `max`
+ */
+export function whole(text: string, max: number, what: string): number {
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (value <= max) return value;
+  throw new UsageError(`${what} "${text}" is not a whole number from 0 to ${max}`);
+}
+
+/** How long to run: what {@linkcode untilInterrupted} takes. */
+export function parseSeconds(text: string): number {
+  return whole(text, MAX_SECONDS, "Number of seconds");
+}
+
+/** How to attach. */
+export function parseMode(text: string): Mode | "auto" {
+  if (text === "native" || text === "generic" || text === "auto") return text;
+  throw new UsageError(`Mode "${text}" is none of native, generic, auto`);
 }
 
 /** Aborted by SIGINT, by SIGTERM, and after so many seconds; 0 is never. */
@@ -66,6 +90,11 @@ export function sleep(ms: number, signal: AbortSignal): Promise<void> {
 export function print(line: string): void {
   const bytes = new TextEncoder().encode(`${line}\n`);
   for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
+
+/** One line of JSON; counters are numbers in it. */
+export function toJson(value: unknown): string {
+  return JSON.stringify(value, (_, field) => typeof field === "bigint" ? Number(field) : field);
 }
 
 /** Rows as aligned text with a line of headings; numbers to the right. */
