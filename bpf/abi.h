@@ -24,18 +24,21 @@ enum reason {
 	REASON_NOT_IP, /* passed to the host: neither IPv4 nor IPv6, or cut short before its addresses */
 	REASON_NOT_A_VIP, /* passed to the host untouched: to an address that is no VIP */
 	REASON_ICMP_ECHO_REQUEST, /* a ping of a VIP, answered here */
+	REASON_ICMP_ERROR, /* an ICMP error about a flow, sent to the destination that the flow belongs to */
 	REASON_TOO_BIG, /* answered: once encapsulated it would exceed the MTU; path MTU discovery at work */
 	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
 	REASON_TOO_BIG_UNANSWERED, /* dropped as too_big without an answer: more than settings.icmp_budget */
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
-	REASON_ERR_FRAGMENTED, /* dropped: an IP fragment; the client's path has a smaller MTU than it believes */
+	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it */
+	REASON_ERR_EXTENSIONS, /* dropped: IPv6 with more extension headers than are looked behind; hardly well meant */
 	REASON_ERR_EXPIRED, /* dropped: TTL or hop limit used up; a routing loop, or a traceroute */
 	REASON_ERR_L4_UNSUPPORTED, /* dropped: to a VIP, but neither TCP, UDP nor ICMP */
 	REASON_ERR_TCP_HEADER, /* dropped: a TCP header that is cut short or too small */
 	REASON_ERR_UDP_HEADER, /* dropped: a UDP header that is cut short */
 	REASON_ERR_ICMP_HEADER, /* dropped: an ICMP header that is cut short */
-	REASON_ERR_ICMP_UNSUPPORTED, /* dropped: to a VIP, ICMP other than an echo request */
+	REASON_ERR_ICMP_UNSUPPORTED, /* dropped: to a VIP, ICMP that is neither an echo request nor an error */
+	REASON_ERR_ICMP_UNRELATED, /* dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late */
 	REASON_ERR_SERVICE_NOT_FOUND, /* dropped: to a port of a VIP that has no service; a scan, or a service not set up */
 	REASON_ERR_NO_BACKEND, /* dropped: the service has no enabled destination with a known next hop */
 	REASON_ERR_BACKEND_INVALID, /* dropped: the chosen destination was removed an instant ago */
@@ -173,6 +176,31 @@ struct flow_key6 {
 	__u8 pad[3];
 };
 _Static_assert(sizeof(struct flow_key6) == 40, "flow_key6");
+
+/* A datagram in fragments: all follow the first, which alone has ports. */
+struct fragment_key4 {
+	__be32 source;
+	__be32 destination;
+	__u32 id;
+	__u32 protocol;
+};
+_Static_assert(sizeof(struct fragment_key4) == 16, "fragment_key4");
+
+struct fragment_key6 {
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 id;
+	__u32 protocol;
+};
+_Static_assert(sizeof(struct fragment_key6) == 40, "fragment_key6");
+
+struct fragment_value {
+	__u32 slot;
+	__u32 generation;
+	__u32 service;
+	__u32 entropy;
+};
+_Static_assert(sizeof(struct fragment_value) == 16, "fragment_value");
 
 enum flow_state {
 	FLOW_SYN, /* only its SYN was seen */

@@ -64,10 +64,10 @@ always_inline void count_reason(void *counters, __u32 owner, __u32 reason)
 	} while (0)
 
 /* A packet of a service, once its destination is chosen: what became of it. */
-always_inline void count_service(struct packet *p, struct service *service, struct choice choice,
+always_inline void count_service(struct packet *p, __u32 service, struct choice choice,
 				 struct verdict verdict)
 {
-	struct service_counter *total = bpf_map_lookup_elem(&service_counters, &service->id);
+	struct service_counter *total = bpf_map_lookup_elem(&service_counters, &service);
 	struct destination_counter *own;
 
 	if (!total)
@@ -81,10 +81,10 @@ always_inline void count_service(struct packet *p, struct service *service, stru
 	own = bpf_map_lookup_elem(&destination_counters, &choice.slot);
 	if (!own)
 		return;
-	if (unlikely(verdict.reason != REASON_FORWARDED))
-		own->errors++;
-	else
+	if (likely(verdict.reason == REASON_FORWARDED))
 		count_flow(own, p, choice);
+	else if (verdict.action == XDP_DROP)
+		own->errors++;
 }
 
 #endif

@@ -23,21 +23,6 @@ struct layer {
 	__u8 ecn; /* RFC 3168 */
 };
 
-/* RFC 8200, section 4.5. */
-struct fragment6 {
-	__u8 protocol;
-	__u8 reserved;
-	__be16 offset;
-	__be32 id;
-};
-
-/* RFC 8200, section 4.6. */
-struct options6 {
-	__u8 protocol;
-	__u8 length; /* beyond the first 8 octets, in units of as many */
-	__u8 options[6];
-};
-
 /*
  * Reads an IP header with its options, of a packet that has `room` octets at most. DECAP_UNREADABLE: not
  * even the addresses are there; another reason but DECAP_DECAPSULATED: the rest is not to be trusted.
@@ -89,7 +74,7 @@ always_inline enum decap_reason read_extensions(struct cursor *c, struct layer *
 {
 	/* Linux puts a tunnel encapsulation limit there by default: RFC 2473, section 4.1.1. */
 	if (outer->protocol == IPPROTO_DSTOPTS) {
-		struct options6 *options = take(c, struct options6);
+		struct extension6 *options = take(c, struct extension6);
 
 		if (!options)
 			return DECAP_UNREADABLE;

@@ -122,6 +122,8 @@ always_inline void follow(struct question *q, struct flow *flow, __u64 now, __u3
 	const __u32 state = state_after(q->packet->tcp_flags, flow->state);
 
 	q->choice.slot = flow->slot;
+	if (q->packet->quoted)
+		return;
 	if (flow->state == FLOW_SYN)
 		q->choice.began = weight;
 	if (flow->seen != seen)
@@ -152,6 +154,9 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 		/* Silent since the change, or new to this program: it may have been there. */
 		if (previous)
 			q->choice.slot = previous;
+		/* What somebody says about a flow does not begin one. */
+		if (q->packet->quoted)
+			return;
 		if (!flow)
 			q->choice.began = weight;
 		fresh.state = state_after(tcp_flags, FLOW_SYN);
@@ -169,8 +174,8 @@ static __noinline int ask_flows4(struct question *q)
 {
 	struct packet *p = q->packet;
 	struct flow_key4 key = {
-		.source = p->ip4->saddr,
-		.destination = p->ip4->daddr,
+		.source = *(__be32 *)p->source,
+		.destination = *(__be32 *)p->destination,
 		.source_port = p->ports,
 		.destination_port = p->ports >> 16,
 		.protocol = p->protocol,
@@ -189,8 +194,8 @@ static __noinline int ask_flows6(struct question *q)
 		.protocol = p->protocol,
 	};
 
-	__builtin_memcpy(key.source, &p->ip6->saddr, sizeof(key.source));
-	__builtin_memcpy(key.destination, &p->ip6->daddr, sizeof(key.destination));
+	__builtin_memcpy(key.source, p->source, sizeof(key.source));
+	__builtin_memcpy(key.destination, p->destination, sizeof(key.destination));
 	ask_flows(q, &flows6, &key, IPV6);
 	return 0;
 }

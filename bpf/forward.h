@@ -9,6 +9,9 @@
 #include "parse.h"
 
 #define OUTER_TTL 64
+#define VLAN_PRIORITY 0xf000 /* with the bit that says drop eligible */
+#define MAX_FRAME 9216
+#define SUM_CHUNK 64
 
 /* Only after the service is known: a packet that is not ours keeps its TTL. */
 always_inline int expired(struct packet *p, enum family family)
@@ -35,10 +38,55 @@ always_inline __u8 ttl_of(struct packet *p, enum family family)
 	return family == IPV4 ? p->ip4->ttl : p->ip6->hop_limit;
 }
 
-always_inline void write_ethernet(struct ethhdr *ethernet, struct destination *d, __u16 protocol)
+/* The Ethernet header with its tags; the cursor moves behind them. 0: no room. */
+always_inline int write_link(struct cursor *c, const void *macs, __u32 tags, __be16 outer_control,
+			     __be16 control, __be16 protocol)
 {
-	__builtin_memcpy(ethernet->h_dest, d->destination_mac, 2 * ETH_ALEN); /* both MACs */
-	ethernet->h_proto = protocol;
+	struct ethhdr *ethernet = take(c, struct ethhdr);
+	__be16 *type; /* of what follows */
+	struct tag *tag;
+
+	if (!ethernet)
+		return 0;
+	__builtin_memcpy(ethernet, macs, 2 * ETH_ALEN);
+	type = (void *)ethernet + 2 * ETH_ALEN;
+	if (unlikely(tags)) {
+		if (tags == 2) {
+			tag = take(c, struct tag);
+			if (!tag)
+				return 0;
+			*type = bpf_htons(ETH_P_8021AD);
+			tag->control = outer_control;
+			type = &tag->protocol;
+		}
+		tag = take(c, struct tag);
+		if (!tag)
+			return 0;
+		*type = bpf_htons(ETH_P_8021Q);
+		tag->control = control;
+		type = &tag->protocol;
+	}
+	*type = protocol;
+	return 1;
+}
+
+/*
+ * Puts `overhead` bytes before the IP packet, and before these a new frame header for the destination's
+ * network: a tag is rewritten, pushed or popped as that network wants it; priority and an outer tag stay.
+ * The cursor then stands behind the frame header, and every pointer into the packet is void. 0: no room.
+ */
+always_inline int reframe(struct packet *p, struct destination *d, __u32 overhead, __be16 protocol,
+			  struct cursor *c)
+{
+	const __u32 tags = likely(!d->vlan) ? 0 : p->tags == 2 ? 2 : 1;
+	const int shift = overhead + (tags - p->tags) * sizeof(struct tag);
+	const __be16 control = (p->control & bpf_htons(VLAN_PRIORITY)) | bpf_htons(d->vlan);
+
+	if (shift && bpf_xdp_adjust_head(p->ctx, -shift))
+		return 0;
+	c->at = (void *)(long)p->ctx->data;
+	c->end = (void *)(long)p->ctx->data_end;
+	return write_link(c, d->destination_mac, tags, p->outer_control, control, protocol);
 }
 
 /* Out of the interface that it came in by, or of another one of the instance's. */
@@ -103,39 +151,63 @@ always_inline __u8 outer_protocol(enum tunnel tunnel, enum family inner)
 	}
 }
 
-/* What an outer header takes over from the inner packet, read before it is out of reach. */
-struct inner {
-	__u8 tos; /* DSCP and ECN: RFC 6040, section 4.1 */
-	__u8 no_checksum; /* a UDP datagram over IPv4 without one */
-	__u32 sum; /* one's complement sum of the whole packet */
+struct summing {
+	struct xdp_md *ctx;
+	__u32 offset;
+	__u32 length;
+	__u32 sum;
 };
+
+static long sum_chunk(__u32 index __attribute__((unused)), struct summing *s)
+{
+	__u32 words[SUM_CHUNK / 4] = {}, length = s->length < SUM_CHUNK ? s->length : SUM_CHUNK;
+
+	if (!length || bpf_xdp_load_bytes(s->ctx, s->offset, words, length))
+		return 1;
+	s->sum = fold(bpf_csum_diff(NULL, 0, words, SUM_CHUNK, s->sum));
+	s->offset += length;
+	s->length -= length;
+	return 0;
+}
+
+/* The one's complement sum of an IP packet, octet by octet: only where nothing shorter tells. */
+__noinline __u32 sum_octets(struct xdp_md *ctx, __u32 offset, __u32 length)
+{
+	struct summing s = { .ctx = ctx, .offset = offset, .length = length };
+
+	bpf_loop(MAX_FRAME / SUM_CHUNK, sum_chunk, &s, 0);
+	return s.sum;
+}
 
 /*
  * The one's complement sum of a packet with a right checksum follows from its headers alone: TCP and UDP
- * make their part the complement of their pseudo-header, an IPv4 header makes itself zero. So an outer UDP
- * checksum costs the same for any length (Linux calls it local checksum offload).
+ * make their part the complement of their pseudo-header, an IPv4 header and ICMP make themselves zero. So an
+ * outer UDP checksum costs the same for any length (Linux calls it local checksum offload).
  */
-always_inline struct inner look_inside(struct packet *p, enum family family)
+always_inline __u32 sum_inside(struct packet *p, enum family family)
 {
-	struct inner inner = {};
+	__u32 sum;
 	__u16 *word;
 
+	if (unlikely(p->opaque))
+		return sum_octets(p->ctx, sizeof(struct ethhdr) + p->tags * sizeof(struct tag), p->octets);
 	if (family == IPV4) {
-		const __u32 length = p->octets - p->ip4->ihl * 4;
-
+		if (p->icmp)
+			return 0;
 		word = (__u16 *)&p->ip4->saddr;
-		inner.tos = p->ip4->tos;
-		inner.sum = word[0] + word[1] + word[2] + word[3];
-		inner.sum += bpf_htons(p->protocol) + bpf_htons(length);
-		inner.sum = (__u16)~fold(inner.sum);
-		inner.no_checksum = p->no_checksum;
-	} else {
-		/* The addresses stand in both, and the length too: they cancel out. */
-		word = (__u16 *)p->ip6;
-		inner.tos = bpf_ntohs(word[0]) >> 4;
-		inner.sum = word[0] + word[1] + word[3] + (__u16)~bpf_htons(p->protocol);
+		sum = word[0] + word[1] + word[2] + word[3];
+		sum += bpf_htons(p->protocol) + bpf_htons(p->octets - p->ip4->ihl * 4);
+		return (__u16)~fold(sum);
 	}
-	return inner;
+	/* The addresses stand in both, and the length too: they cancel out. */
+	word = (__u16 *)p->ip6;
+	return word[0] + word[1] + word[3] + (__u16)~bpf_htons(p->ip6->nexthdr);
+}
+
+/* DSCP and ECN. */
+always_inline __u8 tos_of(struct packet *p, enum family family)
+{
+	return family == IPV4 ? p->ip4->tos : bpf_ntohs(*(__be16 *)p->ip6) >> 4;
 }
 
 always_inline void write_outer4(struct iphdr *ip, struct destination *d, __u8 protocol, __u8 tos,
@@ -168,7 +240,7 @@ always_inline void write_outer6(struct ipv6hdr *ip, struct destination *d, __u8 
 }
 
 /* The source port spreads flows over the receiver's queues: RFC 7510's dynamic ports. */
-always_inline void write_udp(struct udphdr *udp, struct destination *d, struct inner inner, __u32 entropy,
+always_inline void write_udp(struct udphdr *udp, struct destination *d, __u32 sum, __u32 entropy,
 			     __u32 length)
 {
 	const __u16 length_be = bpf_htons(length);
@@ -177,15 +249,15 @@ always_inline void write_udp(struct udphdr *udp, struct destination *d, struct i
 	udp->dest = d->tunnel_port;
 	udp->len = length_be;
 	udp->check = 0;
-	if (d->flags & DESTINATION_NO_CHECKSUM || inner.no_checksum)
+	if (d->flags & DESTINATION_NO_CHECKSUM)
 		return;
-	udp->check = ~fold(d->udp_sum + 2 * length_be + udp->source + inner.sum);
+	udp->check = ~fold(d->udp_sum + 2 * length_be + udp->source + sum);
 	if (!udp->check)
 		udp->check = 0xffff;
 }
 
 /* What stands between the outer IP header and the inner one; 0 if the packet has no room for it. */
-always_inline int write_tunnel(struct cursor *c, struct destination *d, struct inner inner, __u32 entropy,
+always_inline int write_tunnel(struct cursor *c, struct destination *d, __u32 sum, __u32 entropy,
 			       __u32 length, enum tunnel tunnel, enum family family)
 {
 	struct gre *gre;
@@ -205,7 +277,7 @@ always_inline int write_tunnel(struct cursor *c, struct destination *d, struct i
 		udp = take(c, struct udphdr);
 		if (!udp)
 			return 0;
-		write_udp(udp, d, inner, entropy, length);
+		write_udp(udp, d, sum, entropy, length);
 		if (tunnel == TUNNEL_FOU)
 			return 1;
 		gue = take(c, struct gue);
@@ -225,42 +297,46 @@ always_inline struct verdict encapsulate(struct packet *p, struct destination *d
 					 enum tunnel tunnel, enum family outer, enum family inner)
 {
 	const __u32 overhead = overhead_of(tunnel, outer), length = p->octets + overhead;
-	const __u8 protocol = outer_protocol(tunnel, inner);
-	struct ethhdr *ethernet;
-	struct inner inside;
+	const __u8 protocol = outer_protocol(tunnel, inner), tos = tos_of(p, inner);
+	const int with_udp = protocol == IPPROTO_UDP;
 	struct cursor c;
+	__u32 sum = 0;
 
 	if (unlikely(length > d->mtu)) {
 		p->mtu = d->mtu > overhead ? d->mtu - overhead : 0;
 		return drop(REASON_TOO_BIG);
 	}
 	set_ttl(p, ttl_of(p, inner) - 1, inner);
-	inside = look_inside(p, inner);
-	if (bpf_xdp_adjust_head(p->ctx, -(int)overhead))
+	if (with_udp && !(d->flags & DESTINATION_NO_CHECKSUM))
+		sum = sum_inside(p, inner);
+	if (!reframe(p, d, overhead, outer == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), &c))
 		return drop(REASON_ERR_ADJUST_FAILED);
-	c.at = (void *)(long)p->ctx->data;
-	c.end = (void *)(long)p->ctx->data_end;
-
-	ethernet = take(&c, struct ethhdr);
-	if (!ethernet)
-		return drop(REASON_ERR_INTERNAL);
 	if (outer == IPV4) {
 		struct iphdr *ip = take(&c, struct iphdr);
 
 		if (!ip)
 			return drop(REASON_ERR_INTERNAL);
-		write_ethernet(ethernet, d, bpf_htons(ETH_P_IP));
-		write_outer4(ip, d, protocol, inside.tos, length);
+		write_outer4(ip, d, protocol, tos, length);
 	} else {
 		struct ipv6hdr *ip = take(&c, struct ipv6hdr);
 
 		if (!ip)
 			return drop(REASON_ERR_INTERNAL);
-		write_ethernet(ethernet, d, bpf_htons(ETH_P_IPV6));
-		write_outer6(ip, d, protocol, inside.tos, length - sizeof(*ip));
+		write_outer6(ip, d, protocol, tos, length - sizeof(*ip));
 	}
-	if (!write_tunnel(&c, d, inside, entropy, length - overhead_of(TUNNEL_IPIP, outer), tunnel, inner))
+	if (!write_tunnel(&c, d, sum, entropy, length - overhead_of(TUNNEL_IPIP, outer), tunnel, inner))
 		return drop(REASON_ERR_INTERNAL);
+	return leave(p, d);
+}
+
+/* Without a tunnel. A frame that comes back must not go round: its server is the last to see it. */
+always_inline struct verdict hand_over(struct packet *p, struct destination *d, enum family family)
+{
+	struct cursor c;
+
+	set_ttl(p, 1, family);
+	if (!reframe(p, d, 0, family == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), &c))
+		return drop(REASON_ERR_ADJUST_FAILED);
 	return leave(p, d);
 }
 
@@ -276,10 +352,7 @@ always_inline struct verdict forward(struct packet *p, struct destination *d, __
 {
 	switch (d->tunnel) {
 	case TUNNEL_NONE:
-		/* A frame that comes back must not go round: its server is the last to see it. */
-		set_ttl(p, 1, family);
-		write_ethernet(p->ethernet, d, p->ethernet->h_proto);
-		return leave(p, d);
+		return hand_over(p, d, family);
 	case TUNNEL_IPIP:
 		return send_through(p, d, entropy, TUNNEL_IPIP, family);
 	case TUNNEL_GRE:

@@ -30,18 +30,17 @@ always_inline __u64 flow_hash(struct packet *p, __u32 sticky, enum family family
 	const __u32 *key = settings.hash_key;
 	__u32 ports = sticky ? 0 : p->ports;
 	__u32 protocol = sticky ? 0 : p->protocol;
+	const __u32 *source = p->source, *destination = p->destination;
 	__u64 sum = 0;
 
 	if (family == IPV4) {
-		sum += nh(key, p->ip4->saddr, p->ip4->daddr);
+		sum += nh(key, source[0], destination[0]);
 		sum += nh(key + 2, ports, protocol);
 	} else {
-		const __u32 *address = p->ip6->saddr.in6_u.u6_addr32;
-
-		sum += nh(key, address[0], address[1]);
-		sum += nh(key + 2, address[2], address[3]);
-		sum += nh(key + 4, address[4], address[5]);
-		sum += nh(key + 6, address[6], address[7]);
+		sum += nh(key, source[0], source[1]);
+		sum += nh(key + 2, source[2], source[3]);
+		sum += nh(key + 4, destination[0], destination[1]);
+		sum += nh(key + 6, destination[2], destination[3]);
 		sum += nh(key + 8, ports, protocol);
 	}
 	return mix(sum ^ settings.hash_final);

@@ -14,6 +14,51 @@ always_inline int is_echo_request(struct packet *p, enum family family)
 	return p->icmp->type == (family == IPV4 ? ICMP4_ECHO_REQUEST : ICMP6_ECHO_REQUEST) && p->icmp->code == 0;
 }
 
+/* Unreachable, time exceeded and parameter problem; IPv6 has packet too big besides, IPv4 within unreachable. */
+always_inline int is_error(struct packet *p, enum family family)
+{
+	const __u8 type = p->icmp->type;
+
+	if (family == IPV4)
+		return type == ICMP4_UNREACHABLE || type == ICMP4_TIME_EXCEEDED || type == ICMP4_PARAMETER_PROBLEM;
+	return type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER_PROBLEM;
+}
+
+/*
+ * Makes the packet one of the flow that it quotes, as that flow's client would send it: the quoted packet
+ * went the other way. 0: it quotes nothing that a VIP of that address sent.
+ */
+always_inline int adopt_quoted(struct cursor *c, struct packet *p, enum family family)
+{
+	__u16 *ports;
+
+	if (family == IPV4) {
+		struct iphdr *quoted = take(c, struct iphdr);
+
+		if (!quoted || quoted->ihl < 5 || quoted->frag_off & bpf_htons(IP_OFFSET) ||
+		    quoted->saddr != p->ip4->daddr)
+			return 0;
+		p->source = &quoted->daddr;
+		p->destination = &quoted->saddr;
+		p->protocol = quoted->protocol;
+		c->at = (void *)quoted + quoted->ihl * 4;
+	} else {
+		struct ipv6hdr *quoted = take(c, struct ipv6hdr);
+
+		if (!quoted || __builtin_memcmp(&quoted->saddr, &p->ip6->daddr, sizeof(quoted->saddr)))
+			return 0;
+		p->source = &quoted->daddr;
+		p->destination = &quoted->saddr;
+		p->protocol = quoted->nexthdr;
+	}
+	ports = c->at;
+	if ((p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP) || (void *)(ports + 2) > c->end)
+		return 0;
+	p->ports = ports[1] | (__u32)ports[0] << 16;
+	p->quoted = 1;
+	return 1;
+}
+
 always_inline void turn_echo(struct packet *p, enum family family)
 {
 	__u16 *word = (__u16 *)p->icmp, before = *word; /* type and code */
@@ -43,10 +88,8 @@ always_inline void turn_addresses(struct packet *p, enum family family)
 	}
 }
 
-always_inline struct verdict answer_icmp(struct packet *p, enum family family)
+always_inline struct verdict answer_echo(struct packet *p, enum family family)
 {
-	if (!is_echo_request(p, family))
-		return drop(REASON_ERR_ICMP_UNSUPPORTED);
 	turn_echo(p, family);
 	turn_addresses(p, family);
 	set_ttl(p, ICMP_TTL, family);
@@ -83,18 +126,21 @@ always_inline __u16 csum_of(const void *bytes, __u32 length, __u32 seed)
 always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be32 rest, enum family family)
 {
 	const __u32 ip_size = family == IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	const __u32 quoted = sizeof(struct ethhdr) + ICMP_QUOTE;
-	struct ethhdr *ethernet, seen;
+	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	struct packet p = { .ctx = ctx };
+	__u8 macs[2 * ETH_ALEN];
+	__u32 length = c.end - c.at, quoted;
 	struct ipv6hdr asked6;
 	struct iphdr asked4;
 	struct icmp *icmp;
-	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
-	__u32 length = c.end - c.at;
+	__be16 protocol;
 
-	ethernet = take(&c, struct ethhdr);
-	if (!ethernet || c.at + ip_size > c.end)
+	protocol = parse_ethernet(&c, &p);
+	if (!p.ethernet || c.at + ip_size > c.end)
 		return 0;
-	seen = *ethernet;
+	__builtin_memcpy(macs, p.ethernet->h_source, ETH_ALEN);
+	__builtin_memcpy(macs + ETH_ALEN, p.ethernet->h_dest, ETH_ALEN);
+	quoted = sizeof(struct ethhdr) + p.tags * sizeof(struct tag) + ICMP_QUOTE;
 	if (family == IPV4)
 		asked4 = *(struct iphdr *)c.at;
 	else
@@ -106,12 +152,10 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 
 	c.at = (void *)(long)ctx->data;
 	c.end = (void *)(long)ctx->data_end;
-	ethernet = take(&c, struct ethhdr);
-	if (!ethernet || c.at + ip_size + sizeof(struct icmp) + ICMP_QUOTE > c.end)
+	if (!write_link(&c, macs, p.tags, p.outer_control, p.control, protocol))
 		return 0;
-	__builtin_memcpy(ethernet->h_dest, seen.h_source, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, seen.h_dest, ETH_ALEN);
-	ethernet->h_proto = seen.h_proto;
+	if (c.at + ip_size + sizeof(struct icmp) + ICMP_QUOTE > c.end)
+		return 0;
 	icmp = c.at + ip_size;
 	icmp->type = type;
 	icmp->code = code;
@@ -148,12 +192,12 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 	return 1;
 }
 
-static __noinline int too_big4(struct xdp_md *ctx, __u32 mtu)
+__noinline int too_big4(struct xdp_md *ctx, __u32 mtu)
 {
 	return turn_into_error(ctx, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, bpf_htonl(mtu), IPV4);
 }
 
-static __noinline int too_big6(struct xdp_md *ctx, __u32 mtu)
+__noinline int too_big6(struct xdp_md *ctx, __u32 mtu)
 {
 	return turn_into_error(ctx, ICMP6_PACKET_TOO_BIG, 0, bpf_htonl(mtu), IPV6);
 }

@@ -88,6 +88,22 @@ struct {
 	__uint(max_entries, 1);
 } flows6 SEC(".maps");
 
+/* fragment_key4 -> fragment_value; written by the program at the first fragment of a datagram. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key4);
+	__type(value, struct fragment_value);
+	__uint(max_entries, 4096);
+} fragments4 SEC(".maps");
+
+/* fragment_key6 -> fragment_value; as fragments4. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key6);
+	__type(value, struct fragment_value);
+	__uint(max_entries, 4096);
+} fragments6 SEC(".maps");
+
 struct flow_budget {
 	__u32 tick;
 	__u32 spent; /* of settings.flow_budget, in this tick */

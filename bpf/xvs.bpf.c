@@ -7,89 +7,163 @@
 #include "count.h"
 #include "flow.h"
 #include "forward.h"
+#include "fragment.h"
 #include "icmp.h"
 #include "maps.h"
 #include "parse.h"
 
-always_inline struct service *find_service(struct packet *p, enum family family)
+always_inline struct service *find_service(struct packet *p, __be16 port, enum family family)
 {
 	if (family == IPV4) {
 		struct service_key4 key = {
-			.address = p->ip4->daddr,
-			.port = p->ports >> 16,
+			.address = *(__be32 *)p->destination,
+			.port = port,
 			.protocol = p->protocol,
 		};
 
 		return bpf_map_lookup_elem(&services4, &key);
 	} else {
-		struct service_key6 key = { .port = p->ports >> 16, .protocol = p->protocol };
+		struct service_key6 key = { .port = port, .protocol = p->protocol };
 
-		__builtin_memcpy(key.address, &p->ip6->daddr, sizeof(key.address));
+		__builtin_memcpy(key.address, p->destination, sizeof(key.address));
 		return bpf_map_lookup_elem(&services6, &key);
 	}
 }
 
 always_inline struct vip *find_vip(struct packet *p, enum family family)
 {
-	return family == IPV4 ? bpf_map_lookup_elem(&vips4, &p->ip4->daddr) :
-				bpf_map_lookup_elem(&vips6, &p->ip6->daddr);
+	return family == IPV4 ? bpf_map_lookup_elem(&vips4, p->destination) :
+				bpf_map_lookup_elem(&vips6, p->destination);
 }
 
-always_inline struct verdict serve(struct packet *p, struct service *service, enum family family)
+/* A packet that belongs to a service: whose, and where to. */
+struct errand {
+	struct choice choice;
+	__u32 service;
+	__u32 sent_as; /* the reason if it can be sent */
+	struct verdict verdict; /* if there is nothing to send */
+};
+
+/* A packet of a flow of the service. */
+always_inline void choose_for(struct packet *p, struct service *service, struct errand *errand,
+			      enum family family)
 {
-	struct choice choice = {};
-	struct destination *d;
-	struct verdict verdict;
-
-	if (expired(p, family)) {
-		verdict = drop(REASON_ERR_EXPIRED);
-	} else {
-		choice = choose(p, service, family);
-		d = bpf_map_lookup_elem(&destinations, &choice.slot);
-		if (!choice.slot)
-			verdict = drop(REASON_ERR_NO_BACKEND);
-		else if (!d || !d->ifindex)
-			verdict = drop(REASON_ERR_BACKEND_INVALID);
-		else
-			verdict = forward(p, d, choice.entropy, family);
-		if (unlikely(verdict.reason == REASON_TOO_BIG))
-			verdict = answer_too_big(p, family);
-	}
-	count_service(p, service, choice, verdict);
-	return verdict;
+	errand->service = service->id;
+	if (expired(p, family)) /* begins no flow; deliver() says so */
+		return;
+	errand->choice = choose(p, service, family);
+	if (unlikely(p->fragment))
+		note_fragments(p, errand->service, errand->choice, family);
 }
 
-/* What met no service: `reason` says why if it was not for want of one. */
-always_inline struct verdict refuse(struct packet *p, enum reason reason, enum family family)
+/* An error about a flow goes to whoever has the flow. */
+always_inline int route_error(struct cursor *c, struct packet *p, struct errand *errand, enum family family)
+{
+	struct service *service;
+
+	if (!adopt_quoted(c, p, family))
+		return 0;
+	service = find_service(p, p->ports >> 16, family);
+	if (!service)
+		service = find_service(p, 0, family);
+	if (!service)
+		return 0;
+	choose_for(p, service, errand, family);
+	errand->sent_as = REASON_ICMP_ERROR;
+	return 1;
+}
+
+/*
+ * What met no service by its own port. `reason` says why if it was not for want of one. 1: there is
+ * somewhere to send it to; 0: there is a verdict.
+ */
+always_inline int take_up(struct cursor *c, struct packet *p, struct errand *errand, enum reason reason,
+			  enum family family)
 {
 	struct vip *vip = find_vip(p, family);
+	struct service *service;
+	__u32 id;
+
+	if (!vip) {
+		errand->verdict = pass(REASON_NOT_A_VIP);
+		return 0;
+	}
+	id = vip->id;
+	if (reason != REASON_FORWARDED) {
+		errand->verdict = drop(reason);
+	} else if (p->fragment == FRAGMENT_LATER) {
+		errand->choice = follow_first(p, &errand->service, family);
+		if (errand->choice.slot)
+			return 1;
+		errand->verdict = drop(REASON_ERR_FRAGMENTED);
+	} else if (!p->icmp) {
+		service = find_service(p, 0, family);
+		if (service) {
+			choose_for(p, service, errand, family);
+			return 1;
+		}
+		errand->verdict = drop(REASON_ERR_SERVICE_NOT_FOUND);
+	} else if (is_echo_request(p, family)) {
+		errand->verdict = answer_echo(p, family);
+	} else if (is_error(p, family)) {
+		if (route_error(c, p, errand, family))
+			return 1;
+		errand->verdict = drop(REASON_ERR_ICMP_UNRELATED);
+	} else {
+		errand->verdict = drop(REASON_ERR_ICMP_UNSUPPORTED);
+	}
+	count_reason(&vip_counters, id, errand->verdict.reason);
+	return 0;
+}
+
+static __noinline int take_up4(struct cursor *c, struct packet *p, struct errand *errand, enum reason reason)
+{
+	return take_up(c, p, errand, reason, IPV4);
+}
+
+static __noinline int take_up6(struct cursor *c, struct packet *p, struct errand *errand, enum reason reason)
+{
+	return take_up(c, p, errand, reason, IPV6);
+}
+
+/* To the destination chosen, or why not. */
+always_inline struct verdict deliver(struct packet *p, struct errand *errand, enum family family)
+{
+	struct destination *d = bpf_map_lookup_elem(&destinations, &errand->choice.slot);
 	struct verdict verdict;
 
-	if (!vip)
-		return pass(REASON_NOT_A_VIP);
-	if (reason != REASON_FORWARDED)
-		verdict = drop(reason);
-	else if (p->icmp)
-		verdict = answer_icmp(p, family);
-	else
-		verdict = drop(REASON_ERR_SERVICE_NOT_FOUND);
-	count_reason(&vip_counters, vip->id, verdict.reason);
+	if (expired(p, family))
+		return drop(REASON_ERR_EXPIRED);
+	if (!errand->choice.slot)
+		return drop(REASON_ERR_NO_BACKEND);
+	if (!d || !d->ifindex)
+		return drop(REASON_ERR_BACKEND_INVALID);
+	verdict = forward(p, d, errand->choice.entropy, family);
+	if (likely(verdict.reason == REASON_FORWARDED))
+		verdict.reason = errand->sent_as;
+	else if (verdict.reason == REASON_TOO_BIG)
+		verdict = answer_too_big(p, family);
 	return verdict;
 }
 
 always_inline struct verdict balance(struct cursor *c, struct packet *p, enum family family)
 {
 	enum reason reason = parse_ip(c, p, family);
-	struct service *service;
+	struct errand errand = { .sent_as = REASON_FORWARDED };
+	struct service *service = NULL;
+	struct verdict verdict;
 
 	if (reason == REASON_NOT_IP)
 		return pass(reason);
-	if (reason == REASON_FORWARDED && !p->icmp) {
-		service = find_service(p, family);
-		if (likely(service))
-			return serve(p, service, family);
-	}
-	return refuse(p, reason, family);
+	if (reason == REASON_FORWARDED && !p->icmp && likely(p->fragment != FRAGMENT_LATER))
+		service = find_service(p, p->ports >> 16, family);
+	if (likely(service))
+		choose_for(p, service, &errand, family);
+	else if (!(family == IPV4 ? take_up4(c, p, &errand, reason) : take_up6(c, p, &errand, reason)))
+		return errand.verdict;
+	verdict = deliver(p, &errand, family);
+	count_service(p, errand.service, errand.choice, verdict);
+	return verdict;
 }
 
 SEC("xdp")
@@ -98,10 +172,7 @@ int xvs(struct xdp_md *ctx)
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
 	struct packet p = { .ctx = ctx, .octets = c.end - c.at };
 
-	p.ethernet = take(&c, struct ethhdr);
-	if (!p.ethernet)
-		return conclude(&p, pass(REASON_NOT_IP));
-	switch (p.ethernet->h_proto) {
+	switch (parse_ethernet(&c, &p)) {
 	case bpf_htons(ETH_P_IP):
 		return conclude(&p, balance(&c, &p, IPV4));
 	case bpf_htons(ETH_P_IPV6):

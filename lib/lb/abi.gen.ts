@@ -26,44 +26,50 @@ export const REASON = {
   NOT_A_VIP: 2,
   /** A ping of a VIP, answered here. */
   ICMP_ECHO_REQUEST: 3,
+  /** An ICMP error about a flow, sent to the destination that the flow belongs to. */
+  ICMP_ERROR: 4,
   /** Answered: once encapsulated it would exceed the MTU; path MTU discovery at work. */
-  TOO_BIG: 4,
+  TOO_BIG: 5,
   /** Answered as too_big, though it came without DF; that client may never learn. */
-  TOO_BIG_FRAGMENTABLE: 5,
+  TOO_BIG_FRAGMENTABLE: 6,
   /** Dropped as too_big without an answer: more than settings.icmp_budget. */
-  TOO_BIG_UNANSWERED: 6,
+  TOO_BIG_UNANSWERED: 7,
   /** Dropped: an IP header that contradicts itself; a broken or hostile sender. */
-  ERR_MALFORMED: 7,
+  ERR_MALFORMED: 8,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
-  ERR_TOT_LEN: 8,
-  /** Dropped: an IP fragment; the client's path has a smaller MTU than it believes. */
-  ERR_FRAGMENTED: 9,
+  ERR_TOT_LEN: 9,
+  /** Dropped: a fragment that came before its first one, or too long after it. */
+  ERR_FRAGMENTED: 10,
+  /** Dropped: IPv6 with more extension headers than are looked behind; hardly well meant. */
+  ERR_EXTENSIONS: 11,
   /** Dropped: TTL or hop limit used up; a routing loop, or a traceroute. */
-  ERR_EXPIRED: 10,
+  ERR_EXPIRED: 12,
   /** Dropped: to a VIP, but neither TCP, UDP nor ICMP. */
-  ERR_L4_UNSUPPORTED: 11,
+  ERR_L4_UNSUPPORTED: 13,
   /** Dropped: a TCP header that is cut short or too small. */
-  ERR_TCP_HEADER: 12,
+  ERR_TCP_HEADER: 14,
   /** Dropped: a UDP header that is cut short. */
-  ERR_UDP_HEADER: 13,
+  ERR_UDP_HEADER: 15,
   /** Dropped: an ICMP header that is cut short. */
-  ERR_ICMP_HEADER: 14,
-  /** Dropped: to a VIP, ICMP other than an echo request. */
-  ERR_ICMP_UNSUPPORTED: 15,
+  ERR_ICMP_HEADER: 16,
+  /** Dropped: to a VIP, ICMP that is neither an echo request nor an error. */
+  ERR_ICMP_UNSUPPORTED: 17,
+  /** Dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late. */
+  ERR_ICMP_UNRELATED: 18,
   /** Dropped: to a port of a VIP that has no service; a scan, or a service not set up. */
-  ERR_SERVICE_NOT_FOUND: 16,
+  ERR_SERVICE_NOT_FOUND: 19,
   /** Dropped: the service has no enabled destination with a known next hop. */
-  ERR_NO_BACKEND: 17,
+  ERR_NO_BACKEND: 20,
   /** Dropped: the chosen destination was removed an instant ago. */
-  ERR_BACKEND_INVALID: 18,
+  ERR_BACKEND_INVALID: 21,
   /** Dropped: no room before the frame for the outer header; a driver with little headroom. */
-  ERR_ADJUST_FAILED: 19,
+  ERR_ADJUST_FAILED: 22,
   /** Dropped: a tunnel this program does not know; program and client disagree. */
-  ERR_TUNNEL_UNSUPPORTED: 20,
+  ERR_TUNNEL_UNSUPPORTED: 23,
   /** Dropped: the interface towards the destination is not one of the instance's. */
-  ERR_REDIRECT: 21,
+  ERR_REDIRECT: 24,
   /** Dropped: a map entry that must exist does not; a bug, please report it. */
-  ERR_INTERNAL: 22,
+  ERR_INTERNAL: 25,
 } as const;
 
 /** The names of `enum reason`, by number. */
@@ -72,18 +78,21 @@ export const REASONS = [
   "not_ip",
   "not_a_vip",
   "icmp_echo_request",
+  "icmp_error",
   "too_big",
   "too_big_fragmentable",
   "too_big_unanswered",
   "err_malformed",
   "err_tot_len",
   "err_fragmented",
+  "err_extensions",
   "err_expired",
   "err_l4_unsupported",
   "err_tcp_header",
   "err_udp_header",
   "err_icmp_header",
   "err_icmp_unsupported",
+  "err_icmp_unrelated",
   "err_service_not_found",
   "err_no_backend",
   "err_backend_invalid",
@@ -568,6 +577,112 @@ export const FLOW_KEY6 = {
   },
 } as const;
 
+/** A datagram in fragments: all follow the first, which alone has ports. */
+export interface FragmentKey4 {
+  source: number;
+  destination: number;
+  id: number;
+  protocol: number;
+}
+
+/** Size, offsets and codec of `struct fragment_key4`. */
+export const FRAGMENT_KEY4 = {
+  size: 16,
+  offsets: {
+    source: 0,
+    destination: 4,
+    id: 8,
+    protocol: 12,
+  },
+  decode(bytes: Uint8Array, offset = 0): FragmentKey4 {
+    const view = viewOf(bytes, offset, 16);
+    return {
+      source: view.getUint32(0),
+      destination: view.getUint32(4),
+      id: view.getUint32(8, true),
+      protocol: view.getUint32(12, true),
+    };
+  },
+  encode(value: FragmentKey4, into: Uint8Array = new Uint8Array(16), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 16);
+    view.setUint32(0, unsigned(value.source, 32, "fragment_key4.source"));
+    view.setUint32(4, unsigned(value.destination, 32, "fragment_key4.destination"));
+    view.setUint32(8, unsigned(value.id, 32, "fragment_key4.id"), true);
+    view.setUint32(12, unsigned(value.protocol, 32, "fragment_key4.protocol"), true);
+    return into;
+  },
+} as const;
+
+export interface FragmentKey6 {
+  source: Uint8Array;
+  destination: Uint8Array;
+  id: number;
+  protocol: number;
+}
+
+/** Size, offsets and codec of `struct fragment_key6`. */
+export const FRAGMENT_KEY6 = {
+  size: 40,
+  offsets: {
+    source: 0,
+    destination: 16,
+    id: 32,
+    protocol: 36,
+  },
+  decode(bytes: Uint8Array, offset = 0): FragmentKey6 {
+    const view = viewOf(bytes, offset, 40);
+    return {
+      source: bytes.slice(offset + 0, offset + 16),
+      destination: bytes.slice(offset + 16, offset + 32),
+      id: view.getUint32(32, true),
+      protocol: view.getUint32(36, true),
+    };
+  },
+  encode(value: FragmentKey6, into: Uint8Array = new Uint8Array(40), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 40);
+    into.set(exactly(value.source, 16, "fragment_key6.source"), offset + 0);
+    into.set(exactly(value.destination, 16, "fragment_key6.destination"), offset + 16);
+    view.setUint32(32, unsigned(value.id, 32, "fragment_key6.id"), true);
+    view.setUint32(36, unsigned(value.protocol, 32, "fragment_key6.protocol"), true);
+    return into;
+  },
+} as const;
+
+export interface FragmentValue {
+  slot: number;
+  generation: number;
+  service: number;
+  entropy: number;
+}
+
+/** Size, offsets and codec of `struct fragment_value`. */
+export const FRAGMENT_VALUE = {
+  size: 16,
+  offsets: {
+    slot: 0,
+    generation: 4,
+    service: 8,
+    entropy: 12,
+  },
+  decode(bytes: Uint8Array, offset = 0): FragmentValue {
+    const view = viewOf(bytes, offset, 16);
+    return {
+      slot: view.getUint32(0, true),
+      generation: view.getUint32(4, true),
+      service: view.getUint32(8, true),
+      entropy: view.getUint32(12, true),
+    };
+  },
+  encode(value: FragmentValue, into: Uint8Array = new Uint8Array(16), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 16);
+    view.setUint32(0, unsigned(value.slot, 32, "fragment_value.slot"), true);
+    view.setUint32(4, unsigned(value.generation, 32, "fragment_value.generation"), true);
+    view.setUint32(8, unsigned(value.service, 32, "fragment_value.service"), true);
+    view.setUint32(12, unsigned(value.entropy, 32, "fragment_value.entropy"), true);
+    return into;
+  },
+} as const;
+
 export const FLOW_STATE = {
   /** Only its SYN was seen. */
   SYN: 0,
@@ -722,7 +837,7 @@ export interface ServiceCounter {
 
 /** Size, offsets and codec of `struct service_counter`. */
 export const SERVICE_COUNTER = {
-  size: 240,
+  size: 264,
   offsets: {
     packets: 0,
     octets: 8,
@@ -734,7 +849,7 @@ export const SERVICE_COUNTER = {
     reasons: 56,
   },
   decode(bytes: Uint8Array, offset = 0): ServiceCounter {
-    const view = viewOf(bytes, offset, 240);
+    const view = viewOf(bytes, offset, 264);
     return {
       packets: view.getBigUint64(0, true),
       octets: view.getBigUint64(8, true),
@@ -743,11 +858,11 @@ export const SERVICE_COUNTER = {
       ack: view.getBigUint64(32, true),
       fin: view.getBigUint64(40, true),
       rst: view.getBigUint64(48, true),
-      reasons: Array.from({ length: 23 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
+      reasons: Array.from({ length: 26 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
     };
   },
-  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(240), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 240);
+  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(264), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 264);
     view.setBigUint64(0, unsigned64(value.packets, "service_counter.packets"), true);
     view.setBigUint64(8, unsigned64(value.octets, "service_counter.octets"), true);
     view.setBigUint64(16, unsigned64(value.flows, "service_counter.flows"), true);
@@ -755,7 +870,7 @@ export const SERVICE_COUNTER = {
     view.setBigUint64(32, unsigned64(value.ack, "service_counter.ack"), true);
     view.setBigUint64(40, unsigned64(value.fin, "service_counter.fin"), true);
     view.setBigUint64(48, unsigned64(value.rst, "service_counter.rst"), true);
-    exactly(value.reasons, 23, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
+    exactly(value.reasons, 26, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
     return into;
   },
 } as const;
@@ -873,18 +988,21 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   not_ip: "passed to the host: neither IPv4 nor IPv6, or cut short before its addresses",
   not_a_vip: "passed to the host untouched: to an address that is no VIP",
   icmp_echo_request: "a ping of a VIP, answered here",
+  icmp_error: "an ICMP error about a flow, sent to the destination that the flow belongs to",
   too_big: "answered: once encapsulated it would exceed the MTU; path MTU discovery at work",
   too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
   too_big_unanswered: "dropped as too_big without an answer: more than settings.icmp_budget",
   err_malformed: "dropped: an IP header that contradicts itself; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
-  err_fragmented: "dropped: an IP fragment; the client's path has a smaller MTU than it believes",
+  err_fragmented: "dropped: a fragment that came before its first one, or too long after it",
+  err_extensions: "dropped: IPv6 with more extension headers than are looked behind; hardly well meant",
   err_expired: "dropped: TTL or hop limit used up; a routing loop, or a traceroute",
   err_l4_unsupported: "dropped: to a VIP, but neither TCP, UDP nor ICMP",
   err_tcp_header: "dropped: a TCP header that is cut short or too small",
   err_udp_header: "dropped: a UDP header that is cut short",
   err_icmp_header: "dropped: an ICMP header that is cut short",
-  err_icmp_unsupported: "dropped: to a VIP, ICMP other than an echo request",
+  err_icmp_unsupported: "dropped: to a VIP, ICMP that is neither an echo request nor an error",
+  err_icmp_unrelated: "dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late",
   err_service_not_found: "dropped: to a port of a VIP that has no service; a scan, or a service not set up",
   err_no_backend: "dropped: the service has no enabled destination with a known next hop",
   err_backend_invalid: "dropped: the chosen destination was removed an instant ago",
