@@ -360,6 +360,7 @@ export class Client implements AsyncDisposable {
       await this.#change(async () => {
         const specs = [...this.#registry.services.values()].flatMap(destinationsOf);
         const addresses = [...new Set(specs.map(({ address }) => address))].map(Address.parse);
+        await this.#nextHops.retain(addresses);
         if (addresses.length === 0) return;
         const answers = await this.#nextHops.resolve(addresses, { timeoutMs: 0 });
         this.#registry.renewNextHops((address) => {

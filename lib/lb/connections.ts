@@ -5,7 +5,7 @@
  */
 import type { BpfMap } from "../bpf/mod.ts";
 import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE } from "./abi.gen.ts";
-import { isTracked, type RingState, settle, slotOf } from "./change.ts";
+import { type RingState, settle, slotOf } from "./change.ts";
 import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
 import type { Instance } from "./instance.ts";
 import type { Entry } from "./model.ts";
@@ -25,8 +25,8 @@ const LAYOUT = {
 /** One flow of a sweep. */
 interface Seen {
   key: Uint8Array;
-  /** The part of the key that names the service. */
-  service: string;
+  /** The service that it belongs to, if there still is one. */
+  entry: Entry | undefined;
   slot: number;
   generation: number;
   idleNs: bigint;
@@ -67,21 +67,20 @@ export class Connections {
   #count(): Map<number, number> {
     const counts = new Map<number, number>();
     const mask = this.#instance.settings.sampleMask;
+    const sampled = { 4: 0, 6: 0 };
     for (const family of [4, 6] as const) {
-      const services = this.#services(family);
-      let sampled = 0;
       for (const flow of this.#sweep(family)) {
-        const entry = services.get(flow.service);
+        const { entry } = flow;
         if (!entry || !flow.open) continue;
         if (flow.idleNs > BigInt(entry.spec.idleTimeout) * NS_PER_S) continue;
         if (mask !== 0 && (this.#hash(family, flow.key, entry.spec.sticky).low & mask) !== 0) {
           continue;
         }
-        sampled++;
+        sampled[family]++;
         counts.set(flow.slot, (counts.get(flow.slot) ?? 0) + mask + 1);
       }
-      this.#resample(sampled, mask);
     }
+    this.#resample(Math.max(sampled[4], sampled[6]), mask);
     return counts;
   }
 
@@ -108,17 +107,16 @@ export class Connections {
     const due = new Set<Entry>();
     for (const entry of this.#registry.services.values()) {
       const { ring } = entry;
-      if (!ring.current.some(isTracked)) continue;
+      if (!entry.tracked) continue;
       if (ring.windowEndNs <= now) due.add(entry);
       else if (next === undefined || ring.windowEndNs < next) next = ring.windowEndNs;
     }
     if (due.size === 0) return next;
     const exceptions = new Map<Entry, Set<number>>([...due].map((entry) => [entry, new Set()]));
     for (const family of [4, 6] as const) {
-      const { map, forgotten } = { map: this.#table(family), forgotten: [] as Uint8Array[] };
-      const services = this.#services(family);
+      const forgotten: Uint8Array[] = [];
       for (const flow of this.#sweep(family)) {
-        const entry = services.get(flow.service);
+        const { entry } = flow;
         if (!entry) {
           forgotten.push(flow.key);
           continue;
@@ -135,7 +133,7 @@ export class Connections {
           exceptions.get(entry)!.add(index);
         }
       }
-      for (const key of forgotten) map.delete(key);
+      for (const key of forgotten) this.#table(family).delete(key);
     }
     const rings = new Map<Entry, RingState>();
     for (const [entry, indexes] of exceptions) {
@@ -188,18 +186,18 @@ export class Connections {
     const layout = LAYOUT[family];
     const { keys, values, count } = this.#table(family).lookupBatch();
     const view = new DataView(keys.buffer, keys.byteOffset, keys.byteLength);
+    const services = this.#services(family);
     const now = this.#instance.clock();
     for (let i = 0; i < count; i++) {
       const at = i * layout.size;
       const destination = at + layout.destination;
+      const vip = keys.subarray(destination, destination + layout.addressSize);
+      const port = view.getUint16(at + layout.destinationPort);
+      const protocol = keys[at + layout.protocol]!;
       const flow = FLOW.decode(values, i * FLOW.size);
       yield {
         key: keys.subarray(at, at + layout.size),
-        service: nameOf(
-          keys.subarray(destination, destination + layout.addressSize),
-          view.getUint16(at + layout.destinationPort),
-          keys[at + layout.protocol]!,
-        ),
+        entry: services.get(nameOf(vip, port, protocol)) ?? services.get(nameOf(vip, 0, protocol)),
         slot: flow.slot,
         generation: flow.generation,
         idleNs: now - (BigInt(flow.seen) << BigInt(FLOW_SEEN_SHIFT)),

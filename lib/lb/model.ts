@@ -22,6 +22,8 @@ export interface Entry {
   readonly vip: Vip;
   spec: Required<Service>;
   ring: RingState;
+  /** Whether an entry of the ring is tracked. */
+  tracked: boolean;
   readonly members: Map<string, Member>;
 }
 

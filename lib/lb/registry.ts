@@ -14,7 +14,7 @@ import type {
   ServiceRecord,
   Vip as VipEntry,
 } from "./abi.gen.ts";
-import { change, encodeRing, type RingState, sameRing } from "./change.ts";
+import { change, encodeRing, isTracked, type RingState, sameRing } from "./change.ts";
 import {
   destinationEntry,
   destinationRecord,
@@ -132,7 +132,7 @@ export class Registry {
     } finally {
       for (const map of maps) map.close();
     }
-    for (const [entry, ring] of rings) entry.ring = ring;
+    for (const [entry, ring] of rings) setRing(entry, ring);
   }
 
   close(): void {
@@ -185,7 +185,7 @@ export class Registry {
       vip = { id: this.#vipIds.take(full), address: Address.parse(spec.address), services: 0 };
       newVips.set(spec.address, vip);
     }
-    return { id, vip, spec, ring: NO_RING, members: new Map() };
+    return { id, vip, spec, ring: NO_RING, tracked: false, members: new Map() };
   }
 
   /** Gives back what #prepare() took: nothing of it can be seen by a packet. */
@@ -275,7 +275,7 @@ export class Registry {
         vips.add(entry.vip);
         this.#services.set(serviceName(plan.spec), entry);
       }
-      if (ring) entry.ring = ring;
+      if (ring) setRing(entry, ring);
       entry.spec = plan.spec;
       for (const member of removed) entry.members.delete(member.spec.address);
       for (const member of added) entry.members.set(member.spec.address, member);
@@ -358,6 +358,11 @@ export class Registry {
     );
     for (const { slot } of members) this.#slots.give(slot);
   }
+}
+
+function setRing(entry: Entry, ring: RingState): void {
+  entry.ring = ring;
+  entry.tracked = ring.current.some(isTracked);
 }
 
 /** Equal field by field. */

@@ -13,6 +13,7 @@ export interface NextHopSource {
     addresses: readonly Address[],
     options: { timeoutMs: number },
   ): Promise<Map<string, NextHop | NextHopError>>;
+  retain(addresses: readonly Address[]): Promise<void>;
   follow(signal: AbortSignal): AsyncIterable<void>;
   close(): Promise<void>;
 }

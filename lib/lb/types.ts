@@ -20,7 +20,7 @@ export const UDP_TUNNELS: readonly TunnelType[] = ["fou", "gue"];
 export interface Service {
   /** The VIP, IPv4 or IPv6. */
   address: string;
-  /** 1 to 65535. */
+  /** 1 to 65535; 0 is any port that has no service of its own. */
   port: number;
   /** Default "tcp". */
   protocol?: Protocol;
@@ -214,7 +214,7 @@ export function integer(
 export function completeService(service: Service): Required<Service> {
   const { protocol = "tcp", sticky = false } = service;
   const address = unicast(service.address, "address", "VIP").toString();
-  integer(service.port, 1, 65535, "port", "Port");
+  integer(service.port, 0, 65535, "port", "Port");
   if (protocol !== "tcp" && protocol !== "udp") {
     throw new InvalidValueError(
       "protocol",
