@@ -169,7 +169,6 @@ export class Registry {
       }
     } catch (error) {
       this.#abandon(steps);
-      for (const vip of newVips.values()) if (vip.services === 0) this.#vipIds.give(vip.id);
       throw error;
     }
     return steps;
