@@ -39,6 +39,9 @@ export interface Ipv4 {
   totalLength: number;
   id: number;
   dontFragment: boolean;
+  moreFragments: boolean;
+  /** In units of 8 bytes. */
+  fragmentOffset: number;
   ttl: number;
   protocol: number;
   source: string;
@@ -55,6 +58,24 @@ export interface Ipv6 {
   hopLimit: number;
   source: string;
   destination: string;
+}
+
+/** A header of hop-by-hop options, of routing, or of destination options. */
+export interface Extension {
+  kind: "extension";
+  nextHeader: number;
+  /** All but the first byte. */
+  rest: Uint8Array;
+}
+
+/** RFC 8200, section 4.5. */
+export interface Fragment {
+  kind: "fragment";
+  nextHeader: number;
+  /** In units of 8 bytes. */
+  offset: number;
+  more: boolean;
+  id: number;
 }
 
 export interface Tcp {
@@ -95,14 +116,17 @@ export interface Gue {
   protocol: number;
 }
 
-export type Header = Ipv4 | Ipv6 | Tcp | Udp | Icmp | Gre | Gue;
+export type Header = Ipv4 | Ipv6 | Extension | Fragment | Tcp | Udp | Icmp | Gre | Gue;
 
 /** A frame, read. */
 export interface Packet {
   ethernet: Ethernet;
   /** Outermost first. */
   headers: Header[];
-  /** What follows the innermost header; of an ICMP error, the packet that it quotes. */
+  /**
+   * What follows the innermost header; of an ICMP error, the packet that it quotes, and of a fragment all that
+   * follows the header that says so.
+   */
   payload: Uint8Array;
   /** What follows the IP packet. */
   padding: Uint8Array;
@@ -161,7 +185,8 @@ const ipv4: Reader = (bytes, context) => {
   demand(size >= 20 && size <= total, "ipv4.headerLength", size, `20 to ${total}`);
   demand(total === bytes.length, "ipv4.totalLength", total, String(bytes.length));
   const flags = view.getUint16(6);
-  demand((flags & 0xbfff) === 0, "ipv4.fragment", flags, "that of a whole packet");
+  demand(flags < 0x8000, "ipv4.flags", flags, "without the reserved bit");
+  const whole = flags % 0x4000 === 0;
   checkSum(wordSum(bytes.subarray(0, size)), "ipv4.checksum", view.getUint16(10));
   const protocol = view.getUint8(9);
   context.headers.push({
@@ -169,7 +194,9 @@ const ipv4: Reader = (bytes, context) => {
     tos: view.getUint8(1),
     totalLength: total,
     id: view.getUint16(4),
-    dontFragment: flags !== 0,
+    dontFragment: Math.floor(flags / 0x4000) === 1,
+    moreFragments: Math.floor(flags / 0x2000) % 2 === 1,
+    fragmentOffset: flags % 0x2000,
     ttl: view.getUint8(8),
     protocol,
     source: Address.fromBytes(bytes.subarray(12, 16)).toString(),
@@ -177,7 +204,8 @@ const ipv4: Reader = (bytes, context) => {
     options: bytes.slice(20, size),
   });
   context.addressSum = wordSum(bytes.subarray(12, 20));
-  return { bytes: bytes.subarray(size), next: readerOf(protocol, OVER_IPV4, "ipv4.protocol") };
+  const next = whole ? readerOf(protocol, OVER_IPV4, "ipv4.protocol") : undefined;
+  return { bytes: bytes.subarray(size), next };
 };
 
 const ipv6: Reader = (bytes, context) => {
@@ -199,6 +227,28 @@ const ipv6: Reader = (bytes, context) => {
   });
   context.addressSum = wordSum(bytes.subarray(8, 40));
   return { bytes: bytes.subarray(40), next: readerOf(nextHeader, OVER_IPV6, "ipv6.nextHeader") };
+};
+
+const extension: Reader = (bytes, { headers }) => {
+  const view = viewOf(bytes, 8, "extension");
+  const size = 8 * (1 + view.getUint8(1));
+  demand(size <= bytes.length, "extension.length", size, `up to ${bytes.length}`);
+  const nextHeader = view.getUint8(0);
+  headers.push({ kind: "extension", nextHeader, rest: bytes.slice(1, size) });
+  const next = readerOf(nextHeader, OVER_IPV6, "extension.nextHeader");
+  return { bytes: bytes.subarray(size), next };
+};
+
+const fragment: Reader = (bytes, { headers }) => {
+  const view = viewOf(bytes, 8, "fragment");
+  const [reserved, place] = [view.getUint8(1), view.getUint16(2)];
+  demand(reserved === 0 && Math.floor(place / 2) % 4 === 0, "fragment.reserved", reserved, "0");
+  const nextHeader = view.getUint8(0);
+  const [offset, more] = [Math.floor(place / 8), place % 2 === 1];
+  headers.push({ kind: "fragment", nextHeader, offset, more, id: view.getUint32(4) });
+  const whole = offset === 0 && !more;
+  const next = whole ? readerOf(nextHeader, OVER_IPV6, "fragment.nextHeader") : undefined;
+  return { bytes: bytes.subarray(8), next };
 };
 
 const FLAG_NAMES = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
@@ -283,7 +333,14 @@ const icmpOf = (kind: Icmp["kind"]): Reader => (bytes, { headers, addressSum }) 
 const WITHIN: ReadonlyMap<number, Reader> = new Map([[4, ipv4], [41, ipv6]]);
 const OVER_IP = [...WITHIN, [6, tcp], [17, udp], [47, gre]] as const;
 const OVER_IPV4: ReadonlyMap<number, Reader> = new Map([...OVER_IP, [1, icmpOf("icmp4")]]);
-const OVER_IPV6: ReadonlyMap<number, Reader> = new Map([...OVER_IP, [58, icmpOf("icmp6")]]);
+const OVER_IPV6: ReadonlyMap<number, Reader> = new Map([
+  ...OVER_IP,
+  [58, icmpOf("icmp6")],
+  [0, extension],
+  [43, extension],
+  [60, extension],
+  [44, fragment],
+]);
 const ETHER_TYPES: ReadonlyMap<number, Reader> = new Map([[0x0800, ipv4], [0x86dd, ipv6]]);
 const TAG_TYPES = [0x8100, 0x88a8];
 
