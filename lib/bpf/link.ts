@@ -33,7 +33,7 @@ const BPF_F_REPLACE = 1 << 2;
 const XDP_FLAGS = { generic: 1 << 1, native: 1 << 2 } as const;
 
 /** Errors that another mode cannot cure. */
-const FINAL_ERRORS: readonly number[] = [ERRNO.EPERM, ERRNO.ENODEV, ERRNO.EBUSY, ERRNO.EEXIST];
+const FINAL_ERRORS: readonly number[] = [ERRNO.EPERM, ERRNO.ENODEV, ERRNO.EBUSY];
 
 /** Which XDP programs an interface has. */
 export interface XdpPrograms {

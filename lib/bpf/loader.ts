@@ -6,7 +6,15 @@
 import { ERRNO } from "../sys/errno.ts";
 import { Fd } from "../sys/fd.ts";
 import { libbpf } from "../sys/ffi.ts";
-import { addressOf, cString, type Handle, lastErrno, readCString } from "../sys/memory.ts";
+import {
+  addressOf,
+  type Bytes,
+  cString,
+  type Handle,
+  lastErrno,
+  readCString,
+  textOf,
+} from "../sys/memory.ts";
 import { withMessages } from "../sys/messages.ts";
 import { MAP_TYPE_SINCE, MAP_TYPES, type MapType } from "./constants.ts";
 import { BpfError, NotSupportedError, VerifierError } from "./errors.ts";
@@ -45,6 +53,10 @@ export interface Loaded {
 /** A negative error number. */
 type Failure = number;
 
+/** For the verifier's log of one program: bytes at first, and the most that every kernel takes. */
+const LOG_BYTES = 1 << 18;
+const LOG_BYTES_LIMIT = (1 << 24) - 1;
+
 /**
  * Reads what an object file declares.
  *
@@ -57,38 +69,61 @@ export function readSpec(file: Uint8Array, name: string): ObjectSpec {
       programsOf(object).map(([name, program]) => [name, libbpf().bpf_program__autoload(program)]),
     ),
   });
-  return orExplained(
-    () => withObject(file, name, read),
-    (errno, messages) => new BpfError(`open BPF object "${name}"`, errno, lastOf(messages)),
-  );
+  const spec = withObject(file, name, read);
+  if (typeof spec !== "number") return spec;
+  return withMessages((messages) => {
+    const again = withObject(file, name, read);
+    if (typeof again !== "number") return again;
+    throw new BpfError(`open BPF object "${name}"`, again, lastOf(messages));
+  });
 }
 
 /**
- * Loads an object into the kernel.
+ * Loads an object into the kernel. When that fails, it is tried again to find out why: with
+ * libbpf's messages, and with buffers for the verifier's log that grow until it fits.
  *
  * @throws {VerifierError} when the kernel refuses a program
  * @throws {NotSupportedError} when this kernel lacks one of the types of maps
  * @throws {BpfError} when anything else fails
  */
 export function loadObject(file: Uint8Array, name: string, settings: LoadSettings): Loaded {
-  return orExplained(
-    () => withObject(file, name, (object) => load(object, settings)),
-    (errno, messages) => loadError(file, name, errno, messages),
-  );
+  const loaded = withObject(file, name, (object) => load(object, settings));
+  if (typeof loaded !== "number") return loaded;
+  return withMessages((messages) => {
+    for (let size = LOG_BYTES;; size = Math.min(size * 8, LOG_BYTES_LIMIT)) {
+      const logs = new Map<string, Bytes>();
+      const again = withObject(file, name, (object) => {
+        provideLogs(object, logs, size);
+        return load(object, settings);
+      });
+      if (typeof again !== "number") return again;
+      const refused = refusedProgram(logs);
+      if (refused === undefined) throw loadError(file, name, again, messages);
+      if (refused.log.length < size - 1 || size === LOG_BYTES_LIMIT) {
+        throw new VerifierError(refused.program, again, refused.log);
+      }
+    }
+  });
 }
 
-/** Tries quietly, and once more with libbpf's explanations if that fails. */
-function orExplained<T extends object>(
-  attempt: () => T | Failure,
-  explain: (errno: number, messages: readonly string[]) => Error,
-): T {
-  const result = attempt();
-  if (typeof result !== "number") return result;
-  return withMessages((messages) => {
-    const second = attempt();
-    if (typeof second === "number") throw explain(second, messages);
-    return second;
-  });
+/** Gives each program a buffer for what the verifier may have to say about it. */
+function provideLogs(object: Handle, logs: Map<string, Bytes>, size: number): void {
+  for (const [name, program] of programsOf(object)) {
+    const log = new Uint8Array(size);
+    logs.set(name, log);
+    libbpf().bpf_program__set_log_buf(program, log, BigInt(size));
+  }
+}
+
+/** The program that failed to load: libbpf asks for the log of no other. */
+function refusedProgram(
+  logs: ReadonlyMap<string, Bytes>,
+): { program: string; log: string } | undefined {
+  for (const [program, bytes] of logs) {
+    const log = textOf(bytes);
+    if (log !== "") return { program, log };
+  }
+  return undefined;
 }
 
 function withObject<T>(
@@ -184,10 +219,6 @@ function loadError(
   errno: number,
   messages: readonly string[],
 ): Error {
-  for (const message of messages) {
-    const match = VERIFIER_LOG.exec(message);
-    if (match !== null) return new VerifierError(match[1] ?? name, errno, match[2] ?? "");
-  }
   if (-errno !== ERRNO.EPERM) {
     for (const { type } of readSpec(file, name).maps.values()) {
       if (libbpf().libbpf_probe_bpf_map_type(MAP_TYPES.indexOf(type), null) === 0) {
@@ -197,8 +228,6 @@ function loadError(
   }
   return new BpfError(`load BPF object "${name}"`, errno, lastOf(messages));
 }
-
-const VERIFIER_LOG = /^prog '(.*)': -- BEGIN PROG LOAD LOG --\n([^]*)-- END PROG LOAD LOG --\n*$/;
 
 /** The last message that says why; the very last one only says that it failed. */
 function lastOf(messages: readonly string[]): string | undefined {

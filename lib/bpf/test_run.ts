@@ -20,6 +20,11 @@ export interface TestRunOptions {
   ingressIfindex?: number;
   /** For XDP, with `ingressIfindex`: the receive queue. */
   rxQueueIndex?: number;
+  /**
+   * For XDP: what a driver has put before the packet, up to 32 bytes in steps of 4. A program that moves
+   * the packet's beginning forward finds it there, and must not take it for its own.
+   */
+  metadata?: Uint8Array;
 }
 
 /** What came of a test run. */
@@ -47,10 +52,12 @@ const OPTS = {
 };
 
 /** Offsets in `struct xdp_md`. */
-const XDP_MD = { dataEnd: 4, ingressIfindex: 12, rxQueueIndex: 16, size: 24 };
+const XDP_MD = { data: 0, dataEnd: 4, ingressIfindex: 12, rxQueueIndex: 16, size: 24 };
 
 /** Programs may grow a packet by the headroom of 256 bytes, and somewhat at its end. */
 const GROWTH = 512;
+
+const NONE = new Uint8Array(0);
 
 /** One runner serves a thread: its buffers keep their addresses from call to call. */
 let runner: TestRunner | undefined;
@@ -75,13 +82,17 @@ class TestRunner {
   }
 
   run(fd: number, label: string, options: TestRunOptions): TestRunResult {
-    const { data, repeat = 1, sizeOut = data.length + GROWTH } = options;
-    if (data.length > this.#input.length || sizeOut > this.#output.length) {
-      this.#reserve(data.length, sizeOut);
+    const { data, repeat = 1, metadata = NONE } = options;
+    const before = metadata.length;
+    const sizeIn = before + data.length;
+    const sizeOut = before + (options.sizeOut ?? data.length + GROWTH);
+    if (sizeIn > this.#input.length || sizeOut > this.#output.length) {
+      this.#reserve(sizeIn, sizeOut);
     }
-    this.#input.set(data);
+    this.#input.set(metadata);
+    this.#input.set(data, before);
     const view = this.#view;
-    view.setUint32(OPTS.dataSizeIn, data.length, true);
+    view.setUint32(OPTS.dataSizeIn, sizeIn, true);
     view.setUint32(OPTS.dataSizeOut, sizeOut, true);
     view.setUint32(OPTS.repeat, repeat, true);
     this.#setContext(options);
@@ -89,7 +100,7 @@ class TestRunner {
     if (result < 0) throw testRunError(label, result, view.getUint32(OPTS.dataSizeOut, true));
     return {
       retval: view.getUint32(OPTS.result, true),
-      data: this.#output.subarray(0, view.getUint32(OPTS.dataSizeOut, true)),
+      data: this.#output.subarray(before, view.getUint32(OPTS.dataSizeOut, true)),
       durationNs: view.getUint32(OPTS.duration, true),
     };
   }
@@ -101,13 +112,14 @@ class TestRunner {
     this.#view.setBigUint64(OPTS.dataOut, addressOf(this.#output), true);
   }
 
-  #setContext({ data, ingressIfindex, rxQueueIndex = 0 }: TestRunOptions): void {
-    const given = ingressIfindex !== undefined;
+  #setContext({ data, ingressIfindex, rxQueueIndex = 0, metadata = NONE }: TestRunOptions): void {
+    const given = ingressIfindex !== undefined || metadata.length > 0;
     this.#view.setBigUint64(OPTS.contextIn, given ? addressOf(this.#context) : 0n, true);
     this.#view.setUint32(OPTS.contextSizeIn, given ? XDP_MD.size : 0, true);
     if (!given) return;
-    this.#contextView.setUint32(XDP_MD.dataEnd, data.length, true);
-    this.#contextView.setUint32(XDP_MD.ingressIfindex, ingressIfindex, true);
+    this.#contextView.setUint32(XDP_MD.data, metadata.length, true);
+    this.#contextView.setUint32(XDP_MD.dataEnd, metadata.length + data.length, true);
+    this.#contextView.setUint32(XDP_MD.ingressIfindex, ingressIfindex ?? 0, true);
     this.#contextView.setUint32(XDP_MD.rxQueueIndex, rxQueueIndex, true);
   }
 }

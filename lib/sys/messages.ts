@@ -5,28 +5,38 @@ import { readCString } from "./memory.ts";
 
 const LIBBPF_WARN = 0;
 
+// int (*libbpf_print_fn_t)(enum libbpf_print_level level, const char *format, va_list args)
+const PRINT = { parameters: ["i32", "pointer", "pointer"], result: "i32" } as const;
+
+/** Where messages go, while somebody wants them. */
+let sink: string[] | undefined;
+
+/**
+ * What libbpf calls with a message. It is never freed: a thread that warns while it is set waits in
+ * it until JavaScript on the main thread has time, which may be long after it was unset.
+ */
+let hook: Deno.UnsafeCallback<typeof PRINT> | undefined;
+
 /**
  * Runs a function and collects libbpf's warnings meanwhile, without their "libbpf: " in front.
  *
- * The hook is one for the whole process. It is set for no longer than `run` takes, and callers use
- * it only to repeat what has failed already, because a thread that warns while another thread's
- * JavaScript holds the hook has to wait for it.
+ * There is one hook for the whole process. It belongs to the main thread, which never ends before
+ * the process; in a worker no messages are collected. Callers use it to repeat what has failed, and
+ * not for what will likely succeed.
  */
 export function withMessages<T>(run: (messages: readonly string[]) => T): T {
-  const messages: string[] = [];
-  const callback = new Deno.UnsafeCallback(
-    { parameters: ["i32", "pointer", "pointer"], result: "i32" },
-    (level, format, args) => {
-      if (level === LIBBPF_WARN) messages.push(formatted(format, args).replace(/^libbpf: /, ""));
-      return 0;
-    },
-  );
+  if ("WorkerGlobalScope" in globalThis) return run([]);
+  hook ??= new Deno.UnsafeCallback(PRINT, (level, format, args) => {
+    if (level === LIBBPF_WARN) sink?.push(formatted(format, args).replace(/^libbpf: /, ""));
+    return 0;
+  });
+  sink = [];
+  libbpf().libbpf_set_print(hook.pointer);
   try {
-    libbpf().libbpf_set_print(callback.pointer);
-    return run(messages);
+    return run(sink);
   } finally {
     libbpf().libbpf_set_print(null);
-    callback.close();
+    sink = undefined;
   }
 }
 

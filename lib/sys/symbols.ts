@@ -56,6 +56,8 @@ export const LIBBPF_SYMBOLS = {
   bpf_program__fd: { parameters: ["pointer"], result: "i32" },
   // bool bpf_program__autoload(const struct bpf_program *prog)
   bpf_program__autoload: { parameters: ["pointer"], result: "bool" },
+  // int bpf_program__set_log_buf(struct bpf_program *prog, char *log_buf, size_t log_size)
+  bpf_program__set_log_buf: { parameters: ["pointer", "buffer", "usize"], result: "i32" },
   // int bpf_program__set_autoload(struct bpf_program *prog, bool autoload)
   bpf_program__set_autoload: { parameters: ["pointer", "bool"], result: "i32" },
 

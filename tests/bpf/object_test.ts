@@ -108,6 +108,27 @@ Deno.test("load() tells why the verifier refuses a program", () => {
   assert(error.log.includes("processed "), error.log);
 });
 
+Deno.test("load() tells why in workers too, at the same time", async () => {
+  const url = new URL("./load_worker.ts", import.meta.url);
+  const workers = [1, 2].map(() => new Worker(url, { type: "module" }));
+  const answers = workers.map((worker) =>
+    new Promise<{ message: string; log: string }>((resolve, reject) => {
+      worker.onmessage = (event) => resolve(event.data);
+      worker.onerror = reject;
+    })
+  );
+  for (let i = 0; i < 30; i++) {
+    using object = BpfObject.open(ELF).setMaxEntries("numbers", 0xffff_ffff);
+    assertThrows(() => object.load(), BpfError, "map 'numbers'");
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  for (const { message, log } of await Promise.all(answers)) {
+    assert(message.endsWith("; R1 offset is outside of the packet"), message);
+    assert(log.includes("processed "), log);
+  }
+  for (const worker of workers) worker.terminate();
+});
+
 Deno.test("setAutoload() leaves programs out", () => {
   using object = BpfObject.open(ELF).setAutoload("drop", false).load();
   assertThrows(() => object.program("drop"), RangeError);

@@ -8,9 +8,13 @@ import {
   NotSupportedError,
   RingBuffer,
   u32,
+  VerifierError,
+  XdpBusyError,
 } from "../../lib/bpf/mod.ts";
+import { loadObject } from "../../lib/bpf/loader.ts";
 import { ERRNO } from "../../lib/sys/errno.ts";
 import { type Libbpf, LibraryError, replaceLibraries } from "../../lib/sys/ffi.ts";
+import { cString } from "../../lib/sys/memory.ts";
 
 type InfoArguments = Parameters<Libbpf["bpf_obj_get_info_by_fd"]>;
 
@@ -142,6 +146,58 @@ Deno.test("a kernel without XDP links is told from a wrong program", () => {
     libc: { close: () => 0, if_indextoname: () => null },
   });
   assertEquals(assertThrows(attach, BpfError).code, "ENODEV");
+});
+
+Deno.test("the verifier's log gets more room until it fits", () => {
+  const handle = Deno.UnsafePointer.of(cString("balance"))!;
+  const rooms: number[] = [];
+  let room: Uint8Array | undefined;
+  using _ = replaceLibraries({
+    libbpf: {
+      libbpf_set_print: () => null,
+      bpf_object__open_mem: () => handle,
+      bpf_object__next_map: () => null,
+      bpf_object__next_program: (_object, previous) => previous === null ? handle : null,
+      bpf_program__name: () => handle,
+      bpf_program__set_log_buf(_program, buffer): number {
+        room = buffer as Uint8Array;
+        rooms.push(room.length);
+        return 0;
+      },
+      bpf_object__load(): number {
+        const log = new TextEncoder().encode("x".repeat(1_000_000) + "\nthe reason\n");
+        room?.set(log.subarray(0, room.length - 1));
+        return -ERRNO.EACCES;
+      },
+      bpf_object__close: () => {},
+    },
+  });
+  const nothing = new Map<string, never>();
+  const settings = { maxEntries: nothing, reuse: nothing, autoload: nothing, images: nothing };
+  const error = assertThrows(() => loadObject(new Uint8Array(1), "o", settings), VerifierError);
+  assertEquals(rooms, [1 << 18, 1 << 21]);
+  assertEquals(error.log.length, 1_000_012);
+  assertEquals(
+    error.message,
+    'Cannot load program "balance": permission denied (EACCES); the reason',
+  );
+});
+
+Deno.test("a refusal that another mode cannot cure is not tried again", () => {
+  let attempts = 0;
+  using _ = replaceLibraries({
+    libbpf: {
+      bpf_obj_get_info_by_fd: hashInfo,
+      bpf_link_create(): number {
+        attempts++;
+        return -ERRNO.EBUSY;
+      },
+      bpf_xdp_query: () => 0,
+    },
+    libc: { close: () => 0, if_indextoname: () => ({}) as Deno.PointerObject },
+  });
+  assertThrows(() => new BpfProgram(100).attachXdp(1), XdpBusyError, "another XDP program");
+  assertEquals(attempts, 1);
 });
 
 Deno.test("memory that cannot be mapped is an error of the map", () => {
