@@ -152,19 +152,17 @@ export class BpfObject implements Disposable {
     this.#assertNotLoaded("load");
     const { maps, programs } = loadObject(this.#file, this.name, {
       maxEntries: this.#maxEntries,
-      reuse: new Map([...this.#reused].map(([name, map]) => [name, map.fd])),
+      reuse: mapValues(this.#reused, (map) => map.fd),
       autoload: this.#autoload,
       images: this.#variables.images,
     });
+    // Until a map or program takes them over, so that a failure half way leaves none open.
     for (const fd of [...maps.values(), ...programs.values()]) this.#owned.use(fd);
     this.#loaded = {
-      maps: new Map(
-        [...maps].map(([name, fd]) => [name, this.#owned.use(new BpfMap(fd.release(), name))]),
-      ),
-      programs: new Map(
-        [...programs].map((
-          [name, fd],
-        ) => [name, this.#owned.use(new BpfProgram(fd.release(), name))]),
+      maps: mapValues(maps, (fd, name) => this.#owned.use(new BpfMap(fd.release(), name))),
+      programs: mapValues(
+        programs,
+        (fd, name) => this.#owned.use(new BpfProgram(fd.release(), name)),
       ),
     };
     for (const image of this.#variables.images.values()) image.buffer.transfer();
@@ -249,6 +247,13 @@ export class BpfObject implements Disposable {
 interface LoadedObjects {
   readonly maps: ReadonlyMap<string, BpfMap>;
   readonly programs: ReadonlyMap<string, BpfProgram>;
+}
+
+function mapValues<T, U>(
+  map: ReadonlyMap<string, T>,
+  make: (value: T, key: string) => U,
+): Map<string, U> {
+  return new Map([...map].map(([key, value]) => [key, make(value, key)]));
 }
 
 function mapSection(map: BpfMap): Mapping {

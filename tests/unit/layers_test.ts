@@ -16,7 +16,7 @@ const MAY_IMPORT: { readonly [folder: string]: readonly string[] } = {
   "examples": ["lib/lb", "lib/bpf", "lib/net", "mod.ts"],
 };
 
-/** Where imports by name, such as "@std/yaml", are allowed: a URL import of the others lacks the map. */
+/** Where names such as "@std/yaml" are allowed: a URL import of the others lacks the import map. */
 const MAY_IMPORT_PACKAGES = ["scripts", "bpf"];
 
 const LIMIT = 400;
@@ -46,7 +46,7 @@ function folderOf(path: string): string {
     path;
 }
 
-/** What a module imports, with types, re-exports and imports at run time; not what its examples do. */
+/** What a module imports: types, re-exports and imports at run time too; not what comments show. */
 function importsOf({ text }: Source): string[] {
   const code = text.replace(/\/\*[^]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
   const statements = code.matchAll(
