@@ -21,8 +21,9 @@ export interface TestRunOptions {
   /** For XDP, with `ingressIfindex`: the receive queue. */
   rxQueueIndex?: number;
   /**
-   * For XDP: what a driver has put before the packet, up to 32 bytes in steps of 4. A program that moves
-   * the packet's beginning forward finds it there, and must not take it for its own.
+   * For XDP: what a driver has put before the packet, up to 32 bytes in steps of 4, or 252 since
+   * Linux 6.6. A program that moves the packet's beginning forward finds it there, and must not
+   * take it for its own.
    */
   metadata?: Uint8Array;
 }
@@ -97,7 +98,9 @@ class TestRunner {
     view.setUint32(OPTS.repeat, repeat, true);
     this.#setContext(options);
     const result = libbpf().bpf_prog_test_run_opts(fd, this.#opts);
-    if (result < 0) throw testRunError(label, result, view.getUint32(OPTS.dataSizeOut, true));
+    if (result < 0) {
+      throw testRunError(label, result, view.getUint32(OPTS.dataSizeOut, true) - before);
+    }
     return {
       retval: view.getUint32(OPTS.result, true),
       data: this.#output.subarray(before, view.getUint32(OPTS.dataSizeOut, true)),

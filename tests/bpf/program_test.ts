@@ -29,6 +29,17 @@ Deno.test("testRun() does not touch the packet it is given", () => {
   assertEquals(data, frame(0x22));
 });
 
+Deno.test("testRun() puts metadata before the packet", () => {
+  using object = loaded();
+  const run = (metadata: Uint8Array) =>
+    object.program("grow").testRun({ data: frame(0x11), metadata });
+  const { retval, data } = run(new Uint8Array(32).fill(0xa5));
+  assertEquals(retval, 3);
+  assertEquals([...data], [...Array(20).fill(0xee), ...Array(64).fill(0x11)]);
+  // The kernel has seen them: it wants words.
+  assertEquals(assertThrows(() => run(new Uint8Array(3)), BpfError).code, "EINVAL");
+});
+
 Deno.test("testRun() repeats without putting the packet back", () => {
   using object = loaded();
   const { data } = object.program("grow").testRun({ data: frame(), repeat: 3 });
