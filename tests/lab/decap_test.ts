@@ -78,6 +78,11 @@ class Script implements AsyncDisposable {
     return line!;
   }
 
+  /** Reads no more: what it writes next meets a closed pipe. */
+  async hangUp(): Promise<void> {
+    await this.#lines.cancel();
+  }
+
   /** What `--json` tells of all that was sent before this call. */
   async counters(): Promise<Counters> {
     const calledAt = Date.now();
@@ -93,7 +98,7 @@ class Script implements AsyncDisposable {
     } catch {
       // It has ended.
     }
-    await this.#lines.cancel();
+    await this.hangUp();
     await this.child.status;
   }
 }
@@ -204,6 +209,14 @@ Deno.test("lab: decap.ts prints a table, and detaches when it is told to end", a
     assertEquals((await script.child.status).code, 0);
     assert(!await xdpOn(node!));
   }
+});
+
+Deno.test("lab: decap.ts ends in silence when nobody reads any more", async () => {
+  const [node] = lab.destinations;
+  await using script = await Script.start(node!, ["10.1.0.1"], "--json");
+  await script.hangUp();
+  assertEquals((await script.child.status).code, 0);
+  assert(!await xdpOn(node!));
 });
 
 Deno.test("lab: decap.ts leaves nothing behind when it is killed", async () => {
