@@ -27,19 +27,19 @@ enum reason {
 	REASON_ICMP_ERROR, /* an ICMP error about a flow, sent to the destination that the flow belongs to */
 	REASON_TOO_BIG, /* answered: once encapsulated it would exceed the MTU; path MTU discovery at work */
 	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
-	REASON_TOO_BIG_UNANSWERED, /* dropped as too_big without an answer: more than settings.icmp_budget */
+	REASON_ICMP_LIMITED, /* dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood */
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
 	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it */
 	REASON_ERR_EXTENSIONS, /* dropped: IPv6 with more extension headers than are looked behind; hardly well meant */
-	REASON_ERR_EXPIRED, /* dropped: TTL or hop limit used up; a routing loop, or a traceroute */
+	REASON_ERR_EXPIRED, /* dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute */
 	REASON_ERR_L4_UNSUPPORTED, /* dropped: to a VIP, but neither TCP, UDP nor ICMP */
 	REASON_ERR_TCP_HEADER, /* dropped: a TCP header that is cut short or too small */
 	REASON_ERR_UDP_HEADER, /* dropped: a UDP header that is cut short */
 	REASON_ERR_ICMP_HEADER, /* dropped: an ICMP header that is cut short */
 	REASON_ERR_ICMP_UNSUPPORTED, /* dropped: to a VIP, ICMP that is neither an echo request nor an error */
 	REASON_ERR_ICMP_UNRELATED, /* dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late */
-	REASON_ERR_SERVICE_NOT_FOUND, /* dropped: to a port of a VIP that has no service; a scan, or a service not set up */
+	REASON_ERR_SERVICE_NOT_FOUND, /* dropped, passed or answered: no service at that port of a VIP; a scan, or one not set up */
 	REASON_ERR_NO_BACKEND, /* dropped: the service has no enabled destination with a known next hop */
 	REASON_ERR_BACKEND_INVALID, /* dropped: the chosen destination was removed an instant ago */
 	REASON_ERR_ADJUST_FAILED, /* dropped: no room before the frame for the outer header; a driver with little headroom */
@@ -59,14 +59,23 @@ enum tunnel {
 	TUNNEL_COUNT,
 };
 
+/* What becomes of packets that cannot be forwarded. */
+enum policy {
+	POLICY_DROP, /* dropped */
+	POLICY_PASS, /* passed to the host */
+	POLICY_REJECT, /* answered by an ICMP error */
+};
+
 /* What user space may set while packets flow. One per instance; a global variable of the program. */
 struct settings {
 	__u32 abi_version;
 	__u32 sample_mask; /* flows whose hash has none of these bits are counted one by one; ~0: none */
 	__u32 flow_budget; /* new flows that a CPU may remember per tick of 2^26 ns */
 	__u32 sample_budget; /* new flows of the sample that a CPU may remember until it halves the sample */
-	__u32 icmp_budget; /* ICMP errors that a CPU may send per tick of 2^24 ns */
-	__u32 pad;
+	__u32 icmp_budget; /* ICMP answers that a CPU may give per tick of 2^24 ns */
+	__u8 unknown_port; /* enum policy, for ports of a VIP without a service */
+	__u8 expired; /* enum policy, for packets to a service whose TTL is used up; POLICY_PASS is POLICY_DROP */
+	__u8 pad[2];
 	__u32 hash_key[10]; /* NH key of the flow hash, see hash.h */
 	__u64 hash_final; /* added between NH and its finaliser */
 };

@@ -11,7 +11,7 @@
 #define OUTER_TTL 64
 #define VLAN_PRIORITY 0xf000 /* with the bit that says drop eligible */
 #define MAX_FRAME 9216
-#define SUM_CHUNK 64
+#define SUM_CHUNK 64 /* a power of two */
 
 /* Only after the service is known: a packet that is not ours keeps its TTL. */
 always_inline int expired(struct packet *p, enum family family)
@@ -151,32 +151,24 @@ always_inline __u8 outer_protocol(enum tunnel tunnel, enum family inner)
 	}
 }
 
-struct summing {
-	struct xdp_md *ctx;
-	__u32 offset;
-	__u32 length;
-	__u32 sum;
-};
-
-static long sum_chunk(__u32 index __attribute__((unused)), struct summing *s)
-{
-	__u32 words[SUM_CHUNK / 4] = {}, length = s->length < SUM_CHUNK ? s->length : SUM_CHUNK;
-
-	if (!length || bpf_xdp_load_bytes(s->ctx, s->offset, words, length))
-		return 1;
-	s->sum = fold(bpf_csum_diff(NULL, 0, words, SUM_CHUNK, s->sum));
-	s->offset += length;
-	s->length -= length;
-	return 0;
-}
-
-/* The one's complement sum of an IP packet, octet by octet: only where nothing shorter tells. */
+/* The one's complement sum of bytes of the frame, one by one: only where nothing shorter tells. */
 __noinline __u32 sum_octets(struct xdp_md *ctx, __u32 offset, __u32 length)
 {
-	struct summing s = { .ctx = ctx, .offset = offset, .length = length };
+	__u32 sum = 0, words[SUM_CHUNK / 4] = {};
+	int i;
 
-	bpf_loop(MAX_FRAME / SUM_CHUNK, sum_chunk, &s, 0);
-	return s.sum;
+	for (i = 0; i < MAX_FRAME / SUM_CHUNK && length >= SUM_CHUNK; i++) {
+		if (bpf_xdp_load_bytes(ctx, offset, words, SUM_CHUNK))
+			return 0;
+		sum = fold(bpf_csum_diff(NULL, 0, words, SUM_CHUNK, sum));
+		offset += SUM_CHUNK;
+		length -= SUM_CHUNK;
+	}
+	length &= SUM_CHUNK - 1;
+	__builtin_memset(words, 0, sizeof(words));
+	if (length && bpf_xdp_load_bytes(ctx, offset, words, length))
+		return 0;
+	return fold(bpf_csum_diff(NULL, 0, words, SUM_CHUNK, sum));
 }
 
 /*

@@ -6,7 +6,7 @@
 #include "forward.h"
 
 #define ICMP_TTL 64
-#define ICMP_QUOTE 504 /* bytes of the packet that an error quotes; with the ICMP header 512 */
+#define ICMP_QUOTE 504 /* bytes of the packet that an error quotes at most: RFC 1812, section 4.3.2.3 */
 #define ICMP_TICK_SHIFT 24 /* ns: 16.8 ms */
 
 always_inline int is_echo_request(struct packet *p, enum family family)
@@ -88,16 +88,8 @@ always_inline void turn_addresses(struct packet *p, enum family family)
 	}
 }
 
-always_inline struct verdict answer_echo(struct packet *p, enum family family)
-{
-	turn_echo(p, family);
-	turn_addresses(p, family);
-	set_ttl(p, ICMP_TTL, family);
-	return transmit(REASON_ICMP_ECHO_REQUEST);
-}
-
 /*
- * One more error in this tick? Each CPU has its own budget. Answers are as rare as senders are reasonable,
+ * One more answer in this tick? Each CPU has its own budget. Answers are as rare as senders are reasonable,
  * and must stay so when they are not.
  */
 always_inline int may_answer(void)
@@ -114,104 +106,154 @@ always_inline int may_answer(void)
 	return budget->spent++ < settings.icmp_budget;
 }
 
-always_inline __u16 csum_of(const void *bytes, __u32 length, __u32 seed)
+always_inline struct verdict answer_echo(struct packet *p, enum family family)
 {
-	return ~fold(bpf_csum_diff(NULL, 0, (__be32 *)bytes, length, seed));
+	if (!may_answer())
+		return drop(REASON_ICMP_LIMITED);
+	turn_echo(p, family);
+	turn_addresses(p, family);
+	set_ttl(p, ICMP_TTL, family);
+	return transmit(REASON_ICMP_ECHO_REQUEST);
+}
+
+/* The one's complement sum of what `ip6` adds to the checksum of an ICMPv6 message: RFC 8200, section 8.1. */
+always_inline __u32 pseudo_header(struct ipv6hdr *ip6)
+{
+	__u32 sum = bpf_csum_diff(NULL, 0, (__be32 *)&ip6->saddr, 32, ip6->payload_len);
+
+	return fold(sum) + bpf_htons(IPPROTO_ICMPV6);
 }
 
 /*
  * Makes of the packet an error about itself, from the address that it was sent to: RFC 792, RFC 4443. `rest`
- * is the second word of the ICMP header.
+ * is the second word of the ICMP header. 0: it could not be done, and the packet is of no more use.
  */
 always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be32 rest, enum family family)
 {
 	const __u32 ip_size = family == IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	__u32 frame = c.end - c.at, link, quoted;
 	struct packet p = { .ctx = ctx };
 	__u8 macs[2 * ETH_ALEN];
-	__u32 length = c.end - c.at, quoted;
-	struct ipv6hdr asked6;
-	struct iphdr asked4;
+	struct ipv6hdr *ip6;
+	struct iphdr *ip4;
 	struct icmp *icmp;
 	__be16 protocol;
+	union {
+		struct iphdr ip4;
+		struct ipv6hdr ip6;
+	} asked;
 
 	protocol = parse_ethernet(&c, &p);
 	if (!p.ethernet || c.at + ip_size > c.end)
 		return 0;
 	__builtin_memcpy(macs, p.ethernet->h_source, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, p.ethernet->h_dest, ETH_ALEN);
-	quoted = sizeof(struct ethhdr) + p.tags * sizeof(struct tag) + ICMP_QUOTE;
-	if (family == IPV4)
-		asked4 = *(struct iphdr *)c.at;
-	else
-		asked6 = *(struct ipv6hdr *)c.at;
-	if (length < quoted || bpf_xdp_adjust_tail(ctx, (int)(quoted - length)))
+	__builtin_memcpy(&asked, c.at, ip_size);
+	quoted = family == IPV4 ? bpf_ntohs(asked.ip4.tot_len) : ip_size + bpf_ntohs(asked.ip6.payload_len);
+	if (quoted > ICMP_QUOTE)
+		quoted = ICMP_QUOTE;
+	link = sizeof(struct ethhdr) + p.tags * sizeof(struct tag);
+	if (link + quoted != frame && bpf_xdp_adjust_tail(ctx, (int)(link + quoted - frame)))
 		return 0;
 	if (bpf_xdp_adjust_head(ctx, -(int)(ip_size + sizeof(struct icmp))))
 		return 0;
 
 	c.at = (void *)(long)ctx->data;
 	c.end = (void *)(long)ctx->data_end;
-	if (!write_link(&c, macs, p.tags, p.outer_control, p.control, protocol))
+	if (!write_link(&c, macs, p.tags, p.outer_control, p.control, protocol) || c.at + ip_size > c.end)
 		return 0;
-	if (c.at + ip_size + sizeof(struct icmp) + ICMP_QUOTE > c.end)
+	ip4 = c.at;
+	ip6 = c.at;
+	__builtin_memset(c.at, 0, ip_size);
+	if (family == IPV4) {
+		ip4->version = 4;
+		ip4->ihl = 5;
+		ip4->tot_len = bpf_htons(ip_size + sizeof(*icmp) + quoted);
+		ip4->ttl = ICMP_TTL;
+		ip4->protocol = IPPROTO_ICMP;
+		ip4->saddr = asked.ip4.daddr;
+		ip4->daddr = asked.ip4.saddr;
+		ip4->check = ~fold(bpf_csum_diff(NULL, 0, c.at, sizeof(*ip4), 0));
+	} else {
+		ip6->version = 6;
+		ip6->payload_len = bpf_htons(sizeof(*icmp) + quoted);
+		ip6->nexthdr = IPPROTO_ICMPV6;
+		ip6->hop_limit = ICMP_TTL;
+		ip6->saddr = asked.ip6.daddr;
+		ip6->daddr = asked.ip6.saddr;
+	}
+	c.at += ip_size;
+	icmp = take(&c, struct icmp);
+	if (!icmp)
 		return 0;
-	icmp = c.at + ip_size;
 	icmp->type = type;
 	icmp->code = code;
 	icmp->checksum = 0;
 	icmp->rest = rest;
-	if (family == IPV4) {
-		struct iphdr *ip = c.at;
-
-		__builtin_memset(ip, 0, sizeof(*ip));
-		ip->version = 4;
-		ip->ihl = 5;
-		ip->tot_len = bpf_htons(ip_size + sizeof(*icmp) + ICMP_QUOTE);
-		ip->ttl = ICMP_TTL;
-		ip->protocol = IPPROTO_ICMP;
-		ip->saddr = asked4.daddr;
-		ip->daddr = asked4.saddr;
-		ip->check = csum_of(ip, sizeof(*ip), 0);
-		icmp->checksum = csum_of(icmp, sizeof(*icmp) + ICMP_QUOTE, 0);
-	} else {
-		struct ipv6hdr *ip = c.at;
-		__u32 pseudo;
-
-		__builtin_memset(ip, 0, sizeof(*ip));
-		ip->version = 6;
-		ip->payload_len = bpf_htons(sizeof(*icmp) + ICMP_QUOTE);
-		ip->nexthdr = IPPROTO_ICMPV6;
-		ip->hop_limit = ICMP_TTL;
-		ip->saddr = asked6.daddr;
-		ip->daddr = asked6.saddr;
-		pseudo = bpf_csum_diff(NULL, 0, (__be32 *)&ip->saddr, 32, ip->payload_len);
-		pseudo = fold(pseudo) + bpf_htons(IPPROTO_ICMPV6);
-		icmp->checksum = csum_of(icmp, sizeof(*icmp) + ICMP_QUOTE, pseudo);
-	}
+	icmp->checksum = ~fold(sum_octets(ctx, link + ip_size, sizeof(*icmp) + quoted) +
+			       (family == IPV4 ? 0 : pseudo_header(ip6)));
 	return 1;
 }
 
-__noinline int too_big4(struct xdp_md *ctx, __u32 mtu)
+__noinline int turn_into_error4(struct xdp_md *ctx, __u32 type, __u32 code, __u32 rest)
 {
-	return turn_into_error(ctx, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, bpf_htonl(mtu), IPV4);
+	return turn_into_error(ctx, type, code, rest, IPV4);
 }
 
-__noinline int too_big6(struct xdp_md *ctx, __u32 mtu)
+__noinline int turn_into_error6(struct xdp_md *ctx, __u32 type, __u32 code, __u32 rest)
 {
-	return turn_into_error(ctx, ICMP6_PACKET_TOO_BIG, 0, bpf_htonl(mtu), IPV6);
+	return turn_into_error(ctx, type, code, rest, IPV6);
+}
+
+/* Answers with an error, if that is in the budget. */
+always_inline struct verdict answer_error(struct packet *p, __u32 type, __u32 code, __be32 rest,
+					  enum reason reason, enum family family)
+{
+	int done;
+
+	if (!may_answer())
+		return drop(REASON_ICMP_LIMITED);
+	done = family == IPV4 ? turn_into_error4(p->ctx, type, code, rest) :
+				turn_into_error6(p->ctx, type, code, rest);
+	return done ? transmit(reason) : drop(REASON_ERR_ADJUST_FAILED);
 }
 
 /* The client is told how long its packets may be, as by any router: RFC 1191, RFC 8201. */
 always_inline struct verdict answer_too_big(struct packet *p, enum family family)
 {
-	const int dont_fragment = family == IPV6 || p->ip4->frag_off & bpf_htons(IP_DONT_FRAGMENT);
+	const __be32 mtu = bpf_htonl(p->mtu);
 
-	if (!may_answer())
-		return drop(REASON_TOO_BIG_UNANSWERED);
-	if (!(family == IPV4 ? too_big4(p->ctx, p->mtu) : too_big6(p->ctx, p->mtu)))
-		return drop(REASON_ERR_ADJUST_FAILED);
-	return transmit(dont_fragment ? REASON_TOO_BIG : REASON_TOO_BIG_FRAGMENTABLE);
+	if (family == IPV6)
+		return answer_error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, REASON_TOO_BIG, family);
+	return answer_error(p, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, mtu,
+			    p->ip4->frag_off & bpf_htons(IP_DONT_FRAGMENT) ? REASON_TOO_BIG :
+									     REASON_TOO_BIG_FRAGMENTABLE,
+			    family);
+}
+
+/* Never about an ICMP error, nor about any but the first fragment: RFC 1122, section 3.2.2. */
+always_inline int deserves_answer(struct packet *p)
+{
+	return !p->quoted && p->fragment != FRAGMENT_LATER;
+}
+
+always_inline struct verdict answer_expired(struct packet *p, enum family family)
+{
+	if (settings.expired != POLICY_REJECT || !deserves_answer(p))
+		return drop(REASON_ERR_EXPIRED);
+	return answer_error(p, family == IPV4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED, 0, 0,
+			    REASON_ERR_EXPIRED, family);
+}
+
+always_inline struct verdict answer_unknown_port(struct packet *p, enum family family)
+{
+	if (settings.unknown_port == POLICY_PASS)
+		return pass(REASON_ERR_SERVICE_NOT_FOUND);
+	if (settings.unknown_port != POLICY_REJECT)
+		return drop(REASON_ERR_SERVICE_NOT_FOUND);
+	return answer_error(p, family == IPV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE,
+			    family == IPV4 ? ICMP4_PORT : ICMP6_PORT, 0, REASON_ERR_SERVICE_NOT_FOUND, family);
 }
 
 #endif

@@ -54,12 +54,14 @@ enum {
 	ICMP4_PARAMETER_PROBLEM = 12,
 	ICMP6_UNREACHABLE = 1,
 	ICMP6_PACKET_TOO_BIG = 2,
+	ICMP6_TIME_EXCEEDED = 3,
 	ICMP6_PARAMETER_PROBLEM = 4,
 	ICMP6_ECHO_REQUEST = 128,
 	ICMP6_ECHO_REPLY = 129,
 };
 
-enum { ICMP4_FRAGMENTATION_NEEDED = 4 };
+/* Codes of unreachable. */
+enum { ICMP4_PORT = 3, ICMP4_FRAGMENTATION_NEEDED = 4, ICMP6_PORT = 4 };
 
 /* IEEE 802.1Q: behind the MACs stands the type of the tag, behind the tag that of what follows. */
 struct tag {

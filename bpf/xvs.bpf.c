@@ -133,7 +133,7 @@ always_inline struct verdict deliver(struct packet *p, struct errand *errand, en
 	struct verdict verdict;
 
 	if (expired(p, family))
-		return drop(REASON_ERR_EXPIRED);
+		return answer_expired(p, family);
 	if (!errand->choice.slot)
 		return drop(REASON_ERR_NO_BACKEND);
 	if (!d || !d->ifindex)
@@ -160,7 +160,8 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, enum fa
 	if (likely(service))
 		choose_for(p, service, &errand, family);
 	else if (!(family == IPV4 ? take_up4(c, p, &errand, reason) : take_up6(c, p, &errand, reason)))
-		return errand.verdict;
+		return errand.verdict.reason == REASON_ERR_SERVICE_NOT_FOUND ? answer_unknown_port(p, family) :
+									       errand.verdict;
 	verdict = deliver(p, &errand, family);
 	count_service(p, errand.service, errand.choice, verdict);
 	return verdict;
@@ -186,6 +187,7 @@ int xvs(struct xdp_md *ctx)
 struct abi {
 	enum reason reason;
 	enum tunnel tunnel;
+	enum policy policy;
 	enum flow_state flow_state;
 	struct ring_window ring_window;
 	struct ring_past ring_past;

@@ -32,8 +32,8 @@ export const REASON = {
   TOO_BIG: 5,
   /** Answered as too_big, though it came without DF; that client may never learn. */
   TOO_BIG_FRAGMENTABLE: 6,
-  /** Dropped as too_big without an answer: more than settings.icmp_budget. */
-  TOO_BIG_UNANSWERED: 7,
+  /** Dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood. */
+  ICMP_LIMITED: 7,
   /** Dropped: an IP header that contradicts itself; a broken or hostile sender. */
   ERR_MALFORMED: 8,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
@@ -42,7 +42,7 @@ export const REASON = {
   ERR_FRAGMENTED: 10,
   /** Dropped: IPv6 with more extension headers than are looked behind; hardly well meant. */
   ERR_EXTENSIONS: 11,
-  /** Dropped: TTL or hop limit used up; a routing loop, or a traceroute. */
+  /** Dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute. */
   ERR_EXPIRED: 12,
   /** Dropped: to a VIP, but neither TCP, UDP nor ICMP. */
   ERR_L4_UNSUPPORTED: 13,
@@ -56,7 +56,7 @@ export const REASON = {
   ERR_ICMP_UNSUPPORTED: 17,
   /** Dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late. */
   ERR_ICMP_UNRELATED: 18,
-  /** Dropped: to a port of a VIP that has no service; a scan, or a service not set up. */
+  /** Dropped, passed or answered: no service at that port of a VIP; a scan, or one not set up. */
   ERR_SERVICE_NOT_FOUND: 19,
   /** Dropped: the service has no enabled destination with a known next hop. */
   ERR_NO_BACKEND: 20,
@@ -81,7 +81,7 @@ export const REASONS = [
   "icmp_error",
   "too_big",
   "too_big_fragmentable",
-  "too_big_unanswered",
+  "icmp_limited",
   "err_malformed",
   "err_tot_len",
   "err_fragmented",
@@ -131,6 +131,26 @@ export const TUNNELS = [
 /** A name of `enum tunnel`. */
 export type Tunnel = (typeof TUNNELS)[number];
 
+/** What becomes of packets that cannot be forwarded. */
+export const POLICY = {
+  /** Dropped. */
+  DROP: 0,
+  /** Passed to the host. */
+  PASS: 1,
+  /** Answered by an ICMP error. */
+  REJECT: 2,
+} as const;
+
+/** The names of `enum policy`, by number. */
+export const POLICYS = [
+  "drop",
+  "pass",
+  "reject",
+] as const;
+
+/** A name of `enum policy`. */
+export type Policy = (typeof POLICYS)[number];
+
 /**
  * What user space may set while packets flow. One per instance; a global variable of the program.
  */
@@ -142,8 +162,12 @@ export interface Settings {
   flowBudget: number;
   /** New flows of the sample that a CPU may remember until it halves the sample. */
   sampleBudget: number;
-  /** ICMP errors that a CPU may send per tick of 2^24 ns. */
+  /** ICMP answers that a CPU may give per tick of 2^24 ns. */
   icmpBudget: number;
+  /** Enum policy, for ports of a VIP without a service. */
+  unknownPort: number;
+  /** Enum policy, for packets to a service whose TTL is used up; POLICY_PASS is POLICY_DROP. */
+  expired: number;
   /** NH key of the flow hash, see hash.h. */
   hashKey: number[];
   /** Added between NH and its finaliser. */
@@ -159,6 +183,8 @@ export const SETTINGS = {
     flowBudget: 8,
     sampleBudget: 12,
     icmpBudget: 16,
+    unknownPort: 20,
+    expired: 21,
     hashKey: 24,
     hashFinal: 64,
   },
@@ -170,6 +196,8 @@ export const SETTINGS = {
       flowBudget: view.getUint32(8, true),
       sampleBudget: view.getUint32(12, true),
       icmpBudget: view.getUint32(16, true),
+      unknownPort: view.getUint8(20),
+      expired: view.getUint8(21),
       hashKey: Array.from({ length: 10 }, (_, i) => view.getUint32(24 + 4 * i, true)),
       hashFinal: view.getBigUint64(64, true),
     };
@@ -181,7 +209,9 @@ export const SETTINGS = {
     view.setUint32(8, unsigned(value.flowBudget, 32, "settings.flow_budget"), true);
     view.setUint32(12, unsigned(value.sampleBudget, 32, "settings.sample_budget"), true);
     view.setUint32(16, unsigned(value.icmpBudget, 32, "settings.icmp_budget"), true);
-    into.fill(0, offset + 20, offset + 24);
+    view.setUint8(20, unsigned(value.unknownPort, 8, "settings.unknown_port"));
+    view.setUint8(21, unsigned(value.expired, 8, "settings.expired"));
+    into.fill(0, offset + 22, offset + 24);
     exactly(value.hashKey, 10, "settings.hash_key").forEach((each, i) => view.setUint32(24 + 4 * i, unsigned(each, 32, "settings.hash_key"), true));
     view.setBigUint64(64, unsigned64(value.hashFinal, "settings.hash_final"), true);
     return into;
@@ -991,19 +1021,19 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   icmp_error: "an ICMP error about a flow, sent to the destination that the flow belongs to",
   too_big: "answered: once encapsulated it would exceed the MTU; path MTU discovery at work",
   too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
-  too_big_unanswered: "dropped as too_big without an answer: more than settings.icmp_budget",
+  icmp_limited: "dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood",
   err_malformed: "dropped: an IP header that contradicts itself; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
   err_fragmented: "dropped: a fragment that came before its first one, or too long after it",
   err_extensions: "dropped: IPv6 with more extension headers than are looked behind; hardly well meant",
-  err_expired: "dropped: TTL or hop limit used up; a routing loop, or a traceroute",
+  err_expired: "dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute",
   err_l4_unsupported: "dropped: to a VIP, but neither TCP, UDP nor ICMP",
   err_tcp_header: "dropped: a TCP header that is cut short or too small",
   err_udp_header: "dropped: a UDP header that is cut short",
   err_icmp_header: "dropped: an ICMP header that is cut short",
   err_icmp_unsupported: "dropped: to a VIP, ICMP that is neither an echo request nor an error",
   err_icmp_unrelated: "dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late",
-  err_service_not_found: "dropped: to a port of a VIP that has no service; a scan, or a service not set up",
+  err_service_not_found: "dropped, passed or answered: no service at that port of a VIP; a scan, or one not set up",
   err_no_backend: "dropped: the service has no enabled destination with a known next hop",
   err_backend_invalid: "dropped: the chosen destination was removed an instant ago",
   err_adjust_failed: "dropped: no room before the frame for the outer header; a driver with little headroom",

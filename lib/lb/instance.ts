@@ -18,6 +18,8 @@ import {
   type Destination as DestinationEntry,
   DESTINATION_RECORD,
   type DestinationRecord,
+  POLICY,
+  type Policy,
   RING_ENTRY,
   SERVICE,
   type Service as ServiceEntry,
@@ -36,7 +38,7 @@ import { OBJECT } from "./xvs.gen.ts";
 
 /** New flows that one CPU may remember in a tick of 67 ms: 125,000 a second. */
 const FLOW_BUDGET = 8192;
-/** ICMP errors that one CPU may send in a tick of 16.8 ms: about 1,000 a second. */
+/** ICMP answers that one CPU may give in a tick of 16.8 ms: about 1,000 a second. */
 const ICMP_BUDGET = 17;
 const MAX_TABLE = 1 << 24;
 
@@ -60,6 +62,17 @@ function size(options: Options, name: keyof Sizes, fallback: number): number {
     );
   }
   return value;
+}
+
+function policy(
+  options: Options,
+  name: "unknownPort" | "expired",
+  known: readonly Policy[],
+  fallback: Policy,
+): Policy {
+  const value = options[name] ?? fallback;
+  if (known.includes(value)) return value;
+  throw new InvalidValueError(name, value, `${name} "${value}" is none of ${known.join(", ")}`);
 }
 
 /** The maps by name and type. */
@@ -124,6 +137,8 @@ export class Instance {
       maxDestinations: size(options, "maxDestinations", 16384),
       maxFlows: size(options, "maxFlows", 65536),
     };
+    const unknownPort = policy(options, "unknownPort", ["drop", "pass", "reject"], "drop");
+    const expired = policy(options, "expired", ["drop", "reject"], "reject");
     const { hashKey = crypto.getRandomValues(new Uint8Array(16)), trackMask = 0 } = options;
     if (hashKey.length !== 16) {
       throw new InvalidValueError(
@@ -152,6 +167,8 @@ export class Instance {
       sampleMask: trackMask >>> 0,
       flowBudget: FLOW_BUDGET,
       icmpBudget: ICMP_BUDGET,
+      unknownPort: POLICY[unknownPort.toUpperCase() as Uppercase<Policy>],
+      expired: POLICY[expired.toUpperCase() as Uppercase<Policy>],
       sampleBudget: Math.max(1, sizes.maxFlows >>> 1),
       hashKey: [...key.words],
       hashFinal: key.final,

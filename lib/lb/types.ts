@@ -132,6 +132,10 @@ export interface Options {
    * none. Default: all while they are few, then as few as keeps the table half empty.
    */
   trackMask?: number;
+  /** What becomes of packets to a port of a VIP that has no service. Default "drop". */
+  unknownPort?: "drop" | "pass" | "reject";
+  /** What becomes of packets whose TTL is used up: "reject" answers, as routers do. Default "reject". */
+  expired?: "drop" | "reject";
   /** Milliseconds to wait for a neighbour to answer. Default 1000. */
   neighbourTimeout?: number;
 }
