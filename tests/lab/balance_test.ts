@@ -186,9 +186,10 @@ labTest("a server that gets another MAC keeps its connections", async () => {
   try {
     await lab.balancer.run(["ip", "neigh", "flush", "dev", lab.balancer.interface]);
     const deadline = performance.now() + 3000;
-    for (let mac; mac !== "02:00:00:00:99:99";) {
+    while (true) {
+      const [{ mac }] = await remote.call<[DestinationExtended]>("destinations", service);
+      if (mac === "02:00:00:00:99:99") break;
       assert(performance.now() < deadline, `the destination's MAC is still ${mac}`);
-      [{ mac }] = await remote.call<[DestinationExtended]>("destinations", service);
     }
     assertNoLoss(await held.end());
   } finally {
