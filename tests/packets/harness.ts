@@ -4,6 +4,7 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
+import { kernelRelease } from "../../lib/bpf/mod.ts";
 import { type Reason, REASON_COUNTER, REASONS, type Settings } from "../../lib/lb/abi.gen.ts";
 import { Instance } from "../../lib/lb/instance.ts";
 import type { NextHopSource } from "../../lib/lb/seams.ts";
@@ -11,7 +12,11 @@ import { Address } from "../../lib/net/address.ts";
 import { type NextHop, NextHopError } from "../../lib/net/next_hop.ts";
 import { Client, type Options } from "../../mod.ts";
 import { BALANCER_MAC } from "./build.ts";
-import { type Action, type Arrival, run } from "./run.ts";
+
+/** What the program does with a packet: enum xdp_action. */
+export const ACTIONS = ["aborted", "drop", "pass", "tx", "redirect"] as const;
+
+export type Action = (typeof ACTIONS)[number];
 
 /** The interface that a test run's packets come from: the loopback. */
 export const IFINDEX = 1;
@@ -20,14 +25,38 @@ export const IFINDEX = 1;
 export const OUTER_SOURCE = { 4: "10.0.0.254", 6: "fd00::fe" } as const;
 
 const SIZES = { maxServices: 64, maxDestinations: 256, maxFlows: 4096 };
+/** More than any header that the program puts before a frame; Linux before 6.6 takes 32. */
+const POISON = kernelAtLeast(6, 6) ? 64 : 32;
 const NS_PER_S = 1_000_000_000;
 /** Two ticks of every budget of the program. */
 const TICKS_NS = 2n << 26n;
+
+/** Whether the kernel is of that release, or a later one. */
+export function kernelAtLeast(major: number, minor: number): boolean {
+  const [ours = 0, less = 0] = kernelRelease().split(".").map(Number);
+  return ours > major || (ours === major && less >= minor);
+}
 
 /** The MAC of a destination: that which ends like its address. */
 export function macOf(address: string): string {
   const tail = Address.parse(address).bytes.slice(-2).toHex();
   return `02:aa:00:00:${tail.slice(0, 2)}:${tail.slice(2)}`;
+}
+
+/** The next hop to an address on the loopback's network. */
+export function hopTo(address: string, rest: Partial<NextHop> = {}): NextHop {
+  return {
+    ifindex: IFINDEX,
+    interface: "lo",
+    sourceMac: BALANCER_MAC,
+    destinationMac: macOf(address),
+    vlan: 0,
+    mtu: 1500,
+    source4: Address.parse(OUTER_SOURCE[4]),
+    source6: Address.parse(OUTER_SOURCE[6]),
+    onLink: true,
+    ...rest,
+  };
 }
 
 /** Everybody is on a common network, but for what a test says of some. */
@@ -81,20 +110,18 @@ export class FakeNextHops implements NextHopSource {
 
   #answer(address: string): NextHop | NextHopError {
     const answer = this.#answers.has(address) ? this.#answers.get(address) : {};
-    if (!answer) return new NextHopError(address, "unresolved", "it does not answer", true);
-    return {
-      ifindex: IFINDEX,
-      interface: "lo",
-      sourceMac: BALANCER_MAC,
-      destinationMac: macOf(address),
-      vlan: 0,
-      mtu: 1500,
-      source4: Address.parse(OUTER_SOURCE[4]),
-      source6: Address.parse(OUTER_SOURCE[6]),
-      onLink: true,
-      ...answer,
-    };
+    return answer
+      ? hopTo(address, answer)
+      : new NextHopError(address, "unresolved", "it does not answer", true);
   }
+}
+
+/** How a frame comes in. */
+export interface Arrival {
+  /** The interface; default the loopback. */
+  ifindex?: number;
+  /** How many bytes of no meaning stand before it. */
+  poison?: number;
 }
 
 /** What became of a packet. */
@@ -116,6 +143,7 @@ export class Balancer implements AsyncDisposable {
   readonly nextHops: FakeNextHops;
   readonly #manual: BigUint64Array;
   readonly #settings: Settings;
+  #salt = 0;
 
   private constructor(client: Client, instance: Instance, nextHops: FakeNextHops) {
     this.client = client;
@@ -158,7 +186,7 @@ export class Balancer implements AsyncDisposable {
   send(frame: Uint8Array, arrival: Arrival = {}): Sent {
     const flows = this.flows;
     const before = this.#reasons();
-    const sent = run(this.instance.program, frame, arrival);
+    const sent = this.run(frame, arrival);
     const grown = this.#reasons().map(({ packets, octets }, i) => ({
       reason: REASONS[i]!,
       packets: packets - before[i]!.packets,
@@ -173,9 +201,20 @@ export class Balancer implements AsyncDisposable {
     return { ...sent, reason, octets, flows: this.flows - flows };
   }
 
-  /** Sends a packet without asking what was counted: for many of them. */
-  flood(frame: Uint8Array): { action: Action; frame: Uint8Array } {
-    return run(this.instance.program, frame);
+  /**
+   * Sends a packet without asking what was counted: for many of them. The bytes before it are such that
+   * what the program forgets to write in an outer header shows.
+   */
+  run(frame: Uint8Array, arrival: Arrival = {}): { action: Action; frame: Uint8Array } {
+    const { ifindex = IFINDEX, poison = POISON } = arrival;
+    // Never the same bytes twice in the same place, and none that is zero.
+    this.#salt = (this.#salt + 1) % 251;
+    const metadata = Uint8Array.from({ length: poison }, (_, i) => 1 + (i * 31 + this.#salt) % 255);
+    const { program } = this.instance;
+    const ran = program.testRun({ data: frame, ingressIfindex: ifindex, metadata });
+    const action = ACTIONS[ran.retval];
+    if (!action) throw new Error(`The program returned ${ran.retval}`);
+    return { action, frame: ran.data.slice() };
   }
 
   /** As it was at first, but for the time, for counters, and for which numbers come next. */
