@@ -5,8 +5,33 @@
  */
 import { Address } from "../net/address.ts";
 import { type NextHop, NextHopError } from "../net/next_hop.ts";
+import { VlanTable } from "../net/way.ts";
 import { InvalidValueError, UnreachableError } from "./errors.ts";
-import type { Destination } from "./types.ts";
+import { type Destination, integer, type Options } from "./types.ts";
+
+/** The longest that a neighbour may be waited for. */
+const MAX_TIMEOUT_MS = 60_000;
+
+/**
+ * Refuses options that cannot be, but for what only the instance knows.
+ *
+ * @throws {InvalidValueError} when one is
+ */
+export function checkOptions(options: Options): void {
+  const { mode = "auto", trackMask = 0, neighbourTimeout = 0 } = options;
+  if (mode !== "auto" && mode !== "native" && mode !== "generic") {
+    throw new InvalidValueError("mode", mode, `Mode "${mode}" is none of native, generic, auto`);
+  }
+  integer(trackMask, 0, 0xffffffff, "trackMask", "trackMask");
+  integer(neighbourTimeout, 0, MAX_TIMEOUT_MS, "neighbourTimeout", "neighbourTimeout");
+  for (const field of ["ipv4VLANs", "ipv6VLANs"] as const) {
+    try {
+      new VlanTable({ [field]: options[field] });
+    } catch (error) {
+      throw new InvalidValueError(field, options[field], (error as Error).message);
+    }
+  }
+}
 
 /**
  * Refuses a list in which a name stands twice.

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { Address } from "../net/address.ts";
-import { type NextHop, NextHopError, NextHops } from "../net/next_hop.ts";
-import { passable, refuseTwice } from "./checks.ts";
+import { NextHops } from "../net/next_hop.ts";
+import { checkOptions, refuseTwice } from "./checks.ts";
 import { Connections } from "./connections.ts";
 import {
   DestinationExistsError,
@@ -13,10 +12,12 @@ import {
   ServiceExistsError,
   ServiceNotFoundError,
   VipNotFoundError,
+  XvsError,
 } from "./errors.ts";
 import { Instance } from "./instance.ts";
 import { findInterfaces, modeFor } from "./interfaces.ts";
-import type { Entry, Plan } from "./model.ts";
+import type { Entry } from "./model.ts";
+import { Planner, type Wish } from "./planner.ts";
 import { Registry } from "./registry.ts";
 import type { NextHopSource, Seams } from "./seams.ts";
 import { Statistics } from "./statistics.ts";
@@ -31,9 +32,12 @@ import {
   type Service,
   type ServiceExtended,
   serviceName,
+  unicast,
   type VIP,
 } from "./types.ts";
 
+/** After a failure, or beyond the end of a window. */
+const SETTLE_AGAIN_MS = 1000;
 /** The longest that setTimeout() waits. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -58,23 +62,26 @@ export class Client implements AsyncDisposable {
   readonly #connections: Connections;
   readonly #statistics: Statistics;
   readonly #nextHops: NextHopSource;
-  readonly #timeoutMs: number;
+  readonly #planner: Planner;
   readonly #mode: Mode | "auto";
   readonly #stop = new AbortController();
   readonly #following: Promise<void>;
   #settling: ReturnType<typeof setTimeout> | undefined;
+  #closing: Promise<void> | undefined;
   /** The end of the change under way. */
   #last: Promise<unknown> = Promise.resolve();
 
   private constructor(instance: Instance, nextHops: NextHopSource, options: Options) {
     this.#instance = instance;
     this.#nextHops = nextHops;
-    this.#timeoutMs = options.neighbourTimeout ?? 1000;
     this.#mode = options.mode ?? "auto";
     this.#registry = new Registry(instance);
+    const { neighbourTimeout = 1000 } = options;
+    this.#planner = new Planner(nextHops, this.#registry.services, neighbourTimeout);
     this.#connections = new Connections(instance, this.#registry, options.trackMask);
     this.#statistics = new Statistics(instance, this.#registry, this.#connections);
-    this.#following = this.#follow();
+    // It fails for want of `ip`, of which every change speaks.
+    this.#following = this.#follow().catch(() => {});
   }
 
   /**
@@ -89,6 +96,7 @@ export class Client implements AsyncDisposable {
     options: Options = {},
     seams: Seams = {},
   ): Promise<Client> {
+    checkOptions(options);
     const { ipv4VLANs = {}, ipv6VLANs = {} } = options;
     const nextHops = seams.nextHops ?? new NextHops({ ipv4VLANs, ipv6VLANs });
     const client = new Client(seams.instance ?? await Instance.load(options), nextHops, options);
@@ -102,7 +110,7 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Attaches the program to more interfaces, all or none.
+   * Attaches the program to more interfaces, all or none. Where it is attached already it stays.
    *
    * @throws {InvalidValueError} when one does not exist
    * @throws {XdpBusyError} when one has an XDP program of somebody else's
@@ -112,8 +120,8 @@ export class Client implements AsyncDisposable {
       const attached: string[] = [];
       try {
         for (const link of await findInterfaces(interfaces)) {
-          this.#instance.attach(link.name, link.ifindex, modeFor(link, this.#mode));
-          attached.push(link.name);
+          const mode = modeFor(link, this.#mode);
+          if (this.#instance.attach(link.name, link.ifindex, mode)) attached.push(link.name);
         }
       } catch (error) {
         for (const name of attached) this.#instance.detach(name);
@@ -150,9 +158,9 @@ export class Client implements AsyncDisposable {
    *
    * @throws {ServiceExistsError} when it exists
    */
-  createService(service: Service): Promise<void> {
+  async createService(service: Service): Promise<void> {
     const spec = completeService(service);
-    return this.#change(async () => {
+    await this.#change(async () => {
       const name = serviceName(spec);
       if (this.#registry.services.has(name)) throw new ServiceExistsError(name);
       await this.#commit([{ spec, destinations: [] }]);
@@ -160,13 +168,14 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Changes a service's `sticky` and `idleTimeout`. Established flows stay where they are.
+   * Changes a service's `sticky` and `idleTimeout`, with defaults for what is left out. Established flows stay
+   * where they are.
    *
    * @throws {ServiceNotFoundError} when it does not exist
    */
-  updateService(service: Service): Promise<void> {
+  async updateService(service: Service): Promise<void> {
     const spec = completeService(service);
-    return this.#change(() =>
+    await this.#change(() =>
       this.#commit([{ spec, destinations: destinationsOf(this.#entry(spec)) }])
     );
   }
@@ -206,9 +215,9 @@ export class Client implements AsyncDisposable {
    * @throws {DestinationExistsError} when it has the destination
    * @throws {UnreachableError} when there is no way to it
    */
-  createDestination(service: ServiceId, destination: Destination): Promise<void> {
+  async createDestination(service: ServiceId, destination: Destination): Promise<void> {
     const added = completeDestination(destination);
-    return this.#change(async () => {
+    await this.#change(async () => {
       const entry = this.#entry(service);
       if (entry.members.has(added.address)) {
         throw new DestinationExistsError(serviceName(entry.spec), added.address);
@@ -218,14 +227,16 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Changes the weight, the tunnel, or whether a destination is disabled. Its flows stay.
+   * Makes a destination be as given: weight, tunnel, disabled or not, with defaults for what is left out.
+   * Its flows stay.
    *
    * @throws {ServiceNotFoundError} when the service does not exist
    * @throws {DestinationNotFoundError} when it does not have the destination
+   * @throws {UnreachableError} when there is no way to it by another tunnel
    */
-  updateDestination(service: ServiceId, destination: Destination): Promise<void> {
+  async updateDestination(service: ServiceId, destination: Destination): Promise<void> {
     const changed = completeDestination(destination);
-    return this.#change(async () => {
+    await this.#change(async () => {
       const entry = this.#entryWith(service, changed.address);
       const destinations = destinationsOf(entry)
         .map((spec) => spec.address === changed.address ? changed : spec);
@@ -239,9 +250,12 @@ export class Client implements AsyncDisposable {
    * @throws {ServiceNotFoundError} when the service does not exist
    * @throws {DestinationNotFoundError} when it does not have the destination
    */
-  removeDestination(service: ServiceId, { address }: Pick<Destination, "address">): Promise<void> {
+  async removeDestination(
+    service: ServiceId,
+    { address }: Pick<Destination, "address">,
+  ): Promise<void> {
     const gone = completeDestination({ address }).address;
-    return this.#change(async () => {
+    await this.#change(async () => {
       const entry = this.#entryWith(service, gone);
       const destinations = destinationsOf(entry).filter((spec) => spec.address !== gone);
       await this.#commit([{ spec: entry.spec, destinations }]);
@@ -253,13 +267,14 @@ export class Client implements AsyncDisposable {
    *
    * @throws {InvalidValueError} when a field cannot be, or a destination is given twice
    * @throws {UnreachableError} when there is no way to a destination
+   * @throws {TableFullError} when there are too many; the error names the option that makes more
    */
   setService(service: Service, ...destinations: Destination[]): Promise<void> {
     return this.setServices([{ service, destinations }]);
   }
 
   /** `setService()` for many at once, all or none. */
-  setServices(
+  async setServices(
     services: readonly { service: Service; destinations: Destination[] }[],
   ): Promise<void> {
     const plans = services.map(({ service, destinations }) => ({
@@ -270,7 +285,7 @@ export class Client implements AsyncDisposable {
     for (const { spec, destinations } of plans) {
       refuseTwice(destinations.map(({ address }) => address), `${serviceName(spec)}: destination`);
     }
-    return this.#change(() => this.#commit(plans));
+    await this.#change(() => this.#commit(plans));
   }
 
   /** All VIPs. */
@@ -284,26 +299,29 @@ export class Client implements AsyncDisposable {
    * @throws {VipNotFoundError} when no service has the address
    */
   vip(address: string): VIP {
-    const canonical = Address.parse(address).toString();
+    const canonical = unicast(address, "address", "VIP").toString();
     const vip = this.#registry.vips.get(canonical);
     if (!vip) throw new VipNotFoundError(canonical);
     return { address: canonical, ...this.#statistics.vip(vip) };
   }
 
-  /** Detaches everything and frees all that this client made. */
-  async close(): Promise<void> {
-    if (this.#stop.signal.aborted) return;
-    this.#stop.abort();
-    clearTimeout(this.#settling);
-    await this.#last.catch(() => {});
-    this.#instance.close();
-    this.#registry.close();
-    await this.#following;
-    await this.#nextHops.close();
+  /** Detaches everything and frees all that this client made. A change under way is waited for. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort(new XvsError("Cannot change anything: the client is closed"));
+    await this.#last.catch(() => {});
+    clearTimeout(this.#settling);
+    this.#instance.close();
+    this.#registry.close();
+    await this.#following;
+    await this.#nextHops.close();
   }
 
   #extended(entry: Entry): ServiceExtended {
@@ -336,54 +354,35 @@ export class Client implements AsyncDisposable {
     return turn;
   }
 
-  /** Finds the next hops, checks them, and hands the plans to the registry. */
-  async #commit(
-    plans: { spec: Required<Service>; destinations: Required<Destination>[] | undefined }[],
-  ): Promise<void> {
-    const all = plans.flatMap(({ destinations }) => destinations ?? []);
-    const addresses = [...new Set(all.map(({ address }) => address))].map(Address.parse);
-    const ways = addresses.length === 0
-      ? new Map<string, NextHop | NextHopError>()
-      : await this.#nextHops.resolve(addresses, { timeoutMs: this.#timeoutMs });
-    this.#registry.commit(plans.map(({ spec, destinations }): Plan => ({
-      spec,
-      destinations: destinations?.map((destination) => ({
-        spec: destination,
-        nextHop: passable(destination, ways.get(destination.address)!),
-      })),
-    })));
+  async #commit(wishes: readonly Wish[]): Promise<void> {
+    this.#registry.commit(await this.#planner.plan(wishes));
   }
 
   /** Neighbours, routes and links change: destinations follow. */
   async #follow(): Promise<void> {
     for await (const _ of this.#nextHops.follow(this.#stop.signal)) {
-      await this.#change(async () => {
-        const specs = [...this.#registry.services.values()].flatMap(destinationsOf);
-        const addresses = [...new Set(specs.map(({ address }) => address))].map(Address.parse);
-        await this.#nextHops.retain(addresses);
-        if (addresses.length === 0) return;
-        const answers = await this.#nextHops.resolve(addresses, { timeoutMs: 0 });
-        this.#registry.renewNextHops((address) => {
-          const answer = answers.get(address);
-          return answer instanceof NextHopError ? undefined : answer;
-        });
-      }).catch(() => {}); // The next event tries again; what stands goes on meanwhile.
+      // Should it fail, the next event tries again; what stands goes on meanwhile.
+      await this.#change(async () => this.#registry.commit(await this.#planner.renew()))
+        .catch(() => {});
     }
   }
 
-  /** Settles what is due, and comes back when the next is. */
+  /** Settles what is due, and comes back when the next is. Its failure is not that of the change before. */
   #settle(): void {
     clearTimeout(this.#settling);
-    const next = this.#connections.settle();
-    if (next === undefined) return;
-    const waitMs = Number((next - this.#instance.clock()) / 1_000_000n) + 1000;
-    const timer = setTimeout(
-      // Should it fail, the next change settles.
+    let waitMs = SETTLE_AGAIN_MS;
+    try {
+      const next = this.#connections.settle();
+      if (next === undefined) return;
+      waitMs += Number((next - this.#instance.clock()) / 1_000_000n);
+    } catch {
+      // Rings that are not settled cost a lookup more for each packet, and nothing else.
+    }
+    this.#settling = setTimeout(
       () => this.#change(() => Promise.resolve()).catch(() => {}),
       Math.min(waitMs, MAX_TIMER_MS),
     );
-    Deno.unrefTimer(Number(timer));
-    this.#settling = timer;
+    Deno.unrefTimer(Number(this.#settling));
   }
 }
 

@@ -212,13 +212,18 @@ export class Instance {
   /**
    * Attaches the program to an interface.
    *
-   * @throws {XdpBusyError} when it has an XDP program already
+   * @returns false if it was attached before
+   * @throws {XdpBusyError} when it has an XDP program of somebody else's
    */
-  attach(name: string, index: number, mode: Mode | "auto"): void {
+  attach(name: string, index: number, mode: Mode | "auto"): boolean {
+    const link = this.#links.get(name);
+    if (link?.attached && link.ifindex === index) return false;
+    this.detach(name); // It has gone, and another one has its name.
     const key = u32(index);
     this.#interfaces.update(key, key);
     try {
       this.#links.set(name, this.program.attachXdp(index, { mode }));
+      return true;
     } catch (error) {
       this.#interfaces.delete(key);
       throw error;
@@ -236,7 +241,11 @@ export class Instance {
 
   /** The interfaces attached. */
   get interfaces(): AttachedInterface[] {
-    return [...this.#links].map(([name, link]) => ({ name, index: link.ifindex, mode: link.mode }));
+    return [...this.#links].map(([name, link]) => ({
+      name,
+      index: link.ifindex,
+      mode: link.attached ? link.mode : undefined,
+    }));
   }
 
   /** Detaches what this instance attached, and frees its maps. */

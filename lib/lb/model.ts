@@ -39,3 +39,8 @@ export interface Plan {
   spec: Required<Service>;
   destinations: { spec: Required<Destination>; nextHop: NextHop | undefined }[] | undefined;
 }
+
+/** Equal field by field. */
+export function same(a: object | undefined, b: object | undefined): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}

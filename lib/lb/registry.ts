@@ -6,7 +6,6 @@
  */
 import { type BpfMap, u32 } from "../bpf/mod.ts";
 import { Address } from "../net/address.ts";
-import type { NextHop } from "../net/next_hop.ts";
 import type {
   Destination as DestinationEntry,
   DestinationRecord,
@@ -26,7 +25,7 @@ import {
 } from "./entries.ts";
 import { TableFullError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
-import type { Entry, Member, Plan, Vip } from "./model.ts";
+import { type Entry, type Member, type Plan, same, type Vip } from "./model.ts";
 import { buildRing, ringSizeFor } from "./ring.ts";
 import { Slots } from "./slots.ts";
 import { addTo } from "./table.ts";
@@ -105,22 +104,6 @@ export class Registry {
       plans.filter((plan) => !plan.destinations).map((p) => serviceName(p.spec)),
     );
     this.#remove([...names].flatMap((name) => this.#services.get(name) ?? []));
-  }
-
-  /** Next hops that changed: destinations that lost or gained one leave or enter their rings. */
-  renewNextHops(nextHopOf: (address: string) => NextHop | undefined): void {
-    const plans: Plan[] = [];
-    for (const { spec, members } of this.#services.values()) {
-      const destinations = [...members.values()].map((member) => ({
-        spec: member.spec,
-        // The last known way is better than none while a neighbour is silent.
-        nextHop: nextHopOf(member.spec.address) ?? member.nextHop,
-      }));
-      if (destinations.some((d) => !same(d.nextHop, members.get(d.spec.address)!.nextHop))) {
-        plans.push({ spec, destinations });
-      }
-    }
-    if (plans.length > 0) this.commit(plans);
   }
 
   /** Replaces rings by settled ones. */
@@ -362,11 +345,6 @@ export class Registry {
 function setRing(entry: Entry, ring: RingState): void {
   entry.ring = ring;
   entry.tracked = ring.current.some(isTracked);
-}
-
-/** Equal field by field. */
-function same(a: object | undefined, b: object | undefined): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
 
 const NO_RING: RingState = change(undefined, {

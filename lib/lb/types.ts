@@ -175,6 +175,8 @@ export function unicast(text: string, field: string, what: string): Address {
     ? "a multicast address"
     : address.isLoopback
     ? "a loopback address"
+    : address.toString() === "255.255.255.255"
+    ? "the broadcast address"
     : undefined;
   if (bad) {
     throw new InvalidValueError(
@@ -201,10 +203,12 @@ export function integer(
   what: string,
 ): number {
   if (!Number.isInteger(value) || value < min || value > max) {
+    // Whoever writes JavaScript may give a text.
+    const shown = typeof value === "number" ? value : JSON.stringify(value);
     throw new InvalidValueError(
       field,
       value,
-      `${what} ${value} is not a whole number from ${min} to ${max}`,
+      `${what} ${shown} is not a whole number from ${min} to ${max}`,
     );
   }
   return value;
