@@ -23,11 +23,13 @@ enum reason {
 	REASON_FORWARDED, /* sent to a destination */
 	REASON_NOT_IP, /* passed to the host: neither IPv4 nor IPv6, or cut short before its addresses */
 	REASON_NOT_A_VIP, /* passed to the host untouched: to an address that is no VIP */
+	REASON_WATCHDOG, /* passed to the host: the client has given no sign of life for too long */
 	REASON_ICMP_ECHO_REQUEST, /* a ping of a VIP, answered here */
 	REASON_ICMP_ERROR, /* an ICMP error about a flow, sent to the destination that the flow belongs to */
 	REASON_TOO_BIG, /* answered: once encapsulated it would exceed the MTU; path MTU discovery at work */
 	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
 	REASON_ICMP_LIMITED, /* dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood */
+	REASON_ERR_DENIED, /* dropped: to a VIP, from a prefix that is blocked */
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
 	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it */
@@ -75,11 +77,31 @@ struct settings {
 	__u32 icmp_budget; /* ICMP answers that a CPU may give per tick of 2^24 ns */
 	__u8 unknown_port; /* enum policy, for ports of a VIP without a service */
 	__u8 expired; /* enum policy, for packets to a service whose TTL is used up; POLICY_PASS is POLICY_DROP */
-	__u8 pad[2];
+	__u8 deny; /* whether any prefix is blocked */
+	__u8 pad;
 	__u32 hash_key[10]; /* NH key of the flow hash, see hash.h */
 	__u64 hash_final; /* added between NH and its finaliser */
+	__u64 watchdog_ns; /* CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never */
 };
-_Static_assert(sizeof(struct settings) == 72, "settings");
+_Static_assert(sizeof(struct settings) == 80, "settings");
+
+/* Keys of the tries of blocked sources, as BPF_MAP_TYPE_LPM_TRIE wants them. */
+struct prefix4 {
+	__u32 length;
+	__be32 address;
+};
+_Static_assert(sizeof(struct prefix4) == 8, "prefix4");
+
+struct prefix6 {
+	__u32 length;
+	__u8 address[16];
+};
+_Static_assert(sizeof(struct prefix6) == 20, "prefix6");
+
+struct denied {
+	__u64 packets;
+};
+_Static_assert(sizeof(struct denied) == 8, "denied");
 
 struct service_key4 {
 	__be32 address;

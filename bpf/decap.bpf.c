@@ -7,6 +7,9 @@
 #include "checksum.h"
 #include "decap_maps.h"
 #include "parse.h"
+#include "tunnel.h"
+
+#define GUE_VARIANT_SHIFT 6
 
 enum { ECN_NONE = 0, ECN_CONGESTION = 3, ECN_MASK = 3 };
 
@@ -19,9 +22,16 @@ struct layer {
 	};
 	__u32 octets; /* of header and payload */
 	__u8 protocol; /* of the payload */
-	__u8 fragment;
+	__u8 fragment; /* enum fragment */
 	__u8 ecn; /* RFC 3168 */
 };
+
+always_inline enum fragment fragment_of(__be16 offset, __be16 any, __be16 later)
+{
+	if (!(offset & any))
+		return FRAGMENT_NONE;
+	return offset & later ? FRAGMENT_LATER : FRAGMENT_FIRST;
+}
 
 /*
  * Reads an IP header with its options, of a packet that has `room` octets at most. DECAP_UNREADABLE: not
@@ -38,7 +48,7 @@ always_inline enum decap_reason read_ipv4(struct cursor *c, struct layer *layer,
 	layer->ip4 = ip;
 	layer->octets = bpf_ntohs(ip->tot_len);
 	layer->protocol = ip->protocol;
-	layer->fragment = !!(ip->frag_off & bpf_htons(IP_FRAGMENT));
+	layer->fragment = fragment_of(ip->frag_off, bpf_htons(IP_FRAGMENT), bpf_htons(IP_OFFSET));
 	layer->ecn = ip->tos & ECN_MASK;
 	if (header < sizeof(*ip) || layer->octets < header)
 		return DECAP_ERR_MALFORMED;
@@ -58,7 +68,7 @@ always_inline enum decap_reason read_ipv6(struct cursor *c, struct layer *layer,
 	layer->ip6 = ip;
 	layer->octets = sizeof(*ip) + bpf_ntohs(ip->payload_len);
 	layer->protocol = ip->nexthdr;
-	layer->fragment = 0;
+	layer->fragment = FRAGMENT_NONE;
 	layer->ecn = bpf_ntohs(*(__be16 *)ip) >> 4 & ECN_MASK;
 	return layer->octets > room ? DECAP_ERR_TOT_LEN : DECAP_DECAPSULATED;
 }
@@ -87,9 +97,103 @@ always_inline enum decap_reason read_extensions(struct cursor *c, struct layer *
 		if (!fragment)
 			return DECAP_UNREADABLE;
 		outer->protocol = fragment->protocol;
-		outer->fragment = 1;
+		outer->fragment = fragment->offset & bpf_htons(IP6_OFFSET) ? FRAGMENT_LATER : FRAGMENT_FIRST;
 	}
 	return DECAP_DECAPSULATED;
+}
+
+/* What stands directly in UDP is announced by nothing but its own version. */
+always_inline enum decap_reason open_fou(struct cursor *c, enum family *inner)
+{
+	__u8 *first = c->at;
+
+	if ((void *)(first + 1) > c->end)
+		return DECAP_UNREADABLE;
+	switch (*first >> 4) {
+	case 4:
+		*inner = IPV4;
+		return DECAP_DECAPSULATED;
+	case 6:
+		*inner = IPV6;
+		return DECAP_DECAPSULATED;
+	default:
+		return DECAP_NOT_A_TUNNEL;
+	}
+}
+
+always_inline enum decap_reason open_ip(__u8 protocol, enum family *inner)
+{
+	switch (protocol) {
+	case IPPROTO_IPIP:
+		*inner = IPV4;
+		return DECAP_DECAPSULATED;
+	case IPPROTO_IPV6:
+		*inner = IPV6;
+		return DECAP_DECAPSULATED;
+	default:
+		return DECAP_NOT_A_TUNNEL;
+	}
+}
+
+/* Variant 1 has no header: its number is what both versions of IP begin with. */
+always_inline enum decap_reason open_gue(struct cursor *c, enum family *inner)
+{
+	struct gue *gue = c->at;
+
+	if ((void *)(gue + 1) > c->end)
+		return DECAP_UNREADABLE;
+	if (gue->length >> GUE_VARIANT_SHIFT == 1)
+		return open_fou(c, inner);
+	if (gue->length || gue->flags)
+		return DECAP_NOT_A_TUNNEL;
+	c->at = gue + 1;
+	return open_ip(gue->protocol, inner);
+}
+
+/* The checksum is not looked at: it would take the whole packet, and the inner one has its own. */
+always_inline enum decap_reason open_udp(struct cursor *c, struct layer *outer, enum family *inner)
+{
+	const __u32 headers = c->at - outer->start;
+	struct udphdr *udp;
+	__u8 *tunnel;
+
+	if (outer->fragment == FRAGMENT_LATER) /* nobody knows of which port */
+		return DECAP_NOT_A_TUNNEL;
+	udp = take(c, struct udphdr);
+	if (!udp)
+		return DECAP_UNREADABLE;
+	tunnel = bpf_map_lookup_elem(&udp_tunnels, &udp->dest);
+	if (!tunnel)
+		return DECAP_NOT_A_TUNNEL;
+	if (outer->fragment)
+		return DECAP_FRAGMENT;
+	if (headers + bpf_ntohs(udp->len) != outer->octets)
+		return DECAP_UNREADABLE;
+	return *tunnel == TUNNEL_FOU ? open_fou(c, inner) : open_gue(c, inner);
+}
+
+/* With a flag set there is a key, which tells other tunnels apart, or what no balancer sends. */
+always_inline enum decap_reason open_gre(struct cursor *c, struct layer *outer, enum family *inner)
+{
+	struct gre *gre;
+
+	if (outer->fragment)
+		return DECAP_FRAGMENT;
+	gre = take(c, struct gre);
+	if (!gre)
+		return DECAP_UNREADABLE;
+	if (gre->flags)
+		return DECAP_NOT_A_TUNNEL;
+	switch (gre->protocol) {
+	case bpf_htons(ETH_P_IP):
+		*inner = IPV4;
+		return DECAP_DECAPSULATED;
+	case bpf_htons(ETH_P_IPV6):
+		*inner = IPV6;
+		return DECAP_DECAPSULATED;
+	default:
+		return DECAP_NOT_A_TUNNEL;
+	}
 }
 
 /* Moves the cursor to the inner IP header, and says of which family it is. */
@@ -100,16 +204,14 @@ always_inline enum decap_reason open_tunnel(struct cursor *c, struct layer *oute
 	if (reason)
 		return reason;
 	switch (outer->protocol) {
-	case IPPROTO_IPIP:
-		*inner = IPV4;
-		break;
-	case IPPROTO_IPV6:
-		*inner = IPV6;
-		break;
+	case IPPROTO_UDP:
+		return open_udp(c, outer, inner);
+	case IPPROTO_GRE:
+		return open_gre(c, outer, inner);
 	default:
-		return DECAP_NOT_A_TUNNEL;
+		reason = open_ip(outer->protocol, inner);
+		return !reason && outer->fragment ? DECAP_FRAGMENT : reason;
 	}
-	return outer->fragment ? DECAP_FRAGMENT : DECAP_DECAPSULATED;
 }
 
 always_inline void *destination_of(struct layer *layer, enum family family)
@@ -185,30 +287,32 @@ always_inline enum decap_reason judge(struct cursor *c, struct layer *outer, enu
 	return hand_down_congestion(outer, &inner, inner_family);
 }
 
-/* Puts the Ethernet header right before the inner packet, and begins the frame there. */
-always_inline enum decap_reason strip(struct xdp_md *ctx, struct ethhdr *ethernet, void *inner,
-				      enum family family)
+/* Puts the Ethernet header, with the tags, right before the inner packet, and begins the frame there. */
+always_inline enum decap_reason strip(struct packet *p, void *inner, enum family family)
 {
-	const int surplus = inner - (void *)(ethernet + 1);
-	struct ethhdr *moved = inner - sizeof(*moved);
+	__be16 *type = inner - sizeof(*type);
+	__u32 *from = (void *)p->ethernet, *to = (void *)type - (3 + p->tags) * sizeof(*to);
+	const int surplus = (void *)to - (void *)from;
+	int i;
 
-	__builtin_memcpy(moved, ethernet, 2 * ETH_ALEN); /* both MACs */
-	moved->h_proto = family == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-	return bpf_xdp_adjust_head(ctx, surplus) ? DECAP_ERR_ADJUST_FAILED : DECAP_DECAPSULATED;
+	/* MACs and tags are whole words, and fewer than any outer header has: the two do not overlap. */
+	for (i = 0; i < 5; i++)
+		if (i < 3 + p->tags)
+			to[i] = from[i];
+	*type = family == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	return bpf_xdp_adjust_head(p->ctx, surplus) ? DECAP_ERR_ADJUST_FAILED : DECAP_DECAPSULATED;
 }
 
-always_inline enum decap_reason unwrap(struct xdp_md *ctx, struct ethhdr *ethernet, struct cursor *c,
-				       struct layer *outer, enum family outer_family,
-				       enum family inner_family)
+always_inline enum decap_reason unwrap(struct packet *p, struct cursor *c, struct layer *outer,
+				       enum family outer_family, enum family inner_family)
 {
 	void *inner = c->at;
 	enum decap_reason reason = judge(c, outer, outer_family, inner_family);
 
-	return reason ? reason : strip(ctx, ethernet, inner, inner_family);
+	return reason ? reason : strip(p, inner, inner_family);
 }
 
-always_inline enum decap_reason decapsulate(struct xdp_md *ctx, struct ethhdr *ethernet, struct cursor *c,
-					    __u32 *octets, enum family family)
+always_inline enum decap_reason decapsulate(struct packet *p, struct cursor *c, enum family family)
 {
 	struct layer outer = {};
 	enum family inner;
@@ -216,14 +320,13 @@ always_inline enum decap_reason decapsulate(struct xdp_md *ctx, struct ethhdr *e
 
 	if (read_ip(c, &outer, c->end - c->at, family))
 		return DECAP_UNREADABLE;
-	*octets = outer.octets;
+	p->octets = outer.octets;
 	reason = open_tunnel(c, &outer, &inner);
 	if (reason)
 		return reason;
 	if (!is_local(&outer, family))
 		return DECAP_NOT_LOCAL;
-	return inner == IPV4 ? unwrap(ctx, ethernet, c, &outer, family, IPV4) :
-			       unwrap(ctx, ethernet, c, &outer, family, IPV6);
+	return inner == IPV4 ? unwrap(p, c, &outer, family, IPV4) : unwrap(p, c, &outer, family, IPV6);
 }
 
 /* Every packet, once, by its reason. */
@@ -242,21 +345,16 @@ SEC("xdp")
 int decap(struct xdp_md *ctx)
 {
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
-	__u32 octets = c.end - c.at; /* of the outer IP packet, or of the frame if it is none */
-	enum decap_reason reason = DECAP_NOT_IP;
-	struct ethhdr *ethernet = take(&c, struct ethhdr);
+	struct packet p = { .ctx = ctx, .octets = c.end - c.at };
 
-	if (!ethernet)
-		return conclude(reason, octets);
-	switch (ethernet->h_proto) {
+	switch (parse_ethernet(&c, &p)) {
 	case bpf_htons(ETH_P_IP):
-		reason = decapsulate(ctx, ethernet, &c, &octets, IPV4);
-		break;
+		return conclude(decapsulate(&p, &c, IPV4), p.octets);
 	case bpf_htons(ETH_P_IPV6):
-		reason = decapsulate(ctx, ethernet, &c, &octets, IPV6);
-		break;
+		return conclude(decapsulate(&p, &c, IPV6), p.octets);
+	default:
+		return conclude(DECAP_NOT_IP, p.octets);
 	}
-	return conclude(reason, octets);
 }
 
 /* Types that no map or variable mentions, kept in the BTF for the generator of decap_abi.gen.ts. */

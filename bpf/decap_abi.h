@@ -15,7 +15,7 @@
 enum decap_reason {
 	DECAP_DECAPSULATED, /* passed to the host without its outer header */
 	DECAP_NOT_IP, /* passed to the host untouched: neither IPv4 nor IPv6 */
-	DECAP_NOT_A_TUNNEL, /* passed to the host untouched: IP, with something else than IP in it */
+	DECAP_NOT_A_TUNNEL, /* passed to the host untouched: IP, but no tunnel of a kind that balancers send */
 	DECAP_UNREADABLE, /* passed to the host untouched: an outer header or a tunnel that is broken or cut short */
 	DECAP_FRAGMENT, /* passed to the host untouched: a fragment of a tunnel packet; the balancer's MTU is too large */
 	DECAP_NOT_LOCAL, /* passed to the host untouched: a tunnel packet to none of the outer addresses given */

@@ -66,6 +66,15 @@ struct {
 	__uint(max_entries, 1);
 } addresses6 SEC(".maps");
 
+/* UDP port -> enum tunnel, TUNNEL_FOU or TUNNEL_GUE; written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __be16);
+	__type(value, __u8);
+	__uint(max_entries, 1);
+} udp_tunnels SEC(".maps");
+
 /* Reason -> reason_counter; counted by the program. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

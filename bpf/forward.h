@@ -7,6 +7,7 @@
 #include "count.h"
 #include "maps.h"
 #include "parse.h"
+#include "tunnel.h"
 
 #define OUTER_TTL 64
 #define VLAN_PRIORITY 0xf000 /* with the bit that says drop eligible */
@@ -103,18 +104,6 @@ always_inline struct verdict leave(struct packet *p, struct destination *d)
 		verdict.reason = REASON_ERR_REDIRECT;
 	return verdict;
 }
-
-/* The headers between outer IP header and inner packet. */
-struct gre {
-	__be16 flags;
-	__be16 protocol;
-};
-
-struct gue {
-	__u8 length; /* of options, in words; and variant and control bit, all 0 */
-	__u8 protocol;
-	__be16 flags;
-};
 
 always_inline __u32 overhead_of(enum tunnel tunnel, enum family outer)
 {

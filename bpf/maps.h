@@ -45,6 +45,24 @@ struct {
 	__uint(max_entries, 1);
 } vips6 SEC(".maps");
 
+/* prefix4 of sources to block -> denied; written by the client, counted by the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix4);
+	__type(value, struct denied);
+	__uint(max_entries, 1);
+} denied4 SEC(".maps");
+
+/* prefix6 of sources to block -> denied; as denied4. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix6);
+	__type(value, struct denied);
+	__uint(max_entries, 1);
+} denied6 SEC(".maps");
+
 /* A ring, of any size. */
 struct ring {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -30,6 +30,21 @@ always_inline struct service *find_service(struct packet *p, __be16 port, enum f
 	}
 }
 
+/* The longest blocked prefix that the source is in. */
+always_inline struct denied *denied_by(struct packet *p, enum family family)
+{
+	if (family == IPV4) {
+		struct prefix4 key = { .length = 32, .address = p->ip4->saddr };
+
+		return bpf_map_lookup_elem(&denied4, &key);
+	} else {
+		struct prefix6 key = { .length = 128 };
+
+		__builtin_memcpy(key.address, &p->ip6->saddr, sizeof(key.address));
+		return bpf_map_lookup_elem(&denied6, &key);
+	}
+}
+
 always_inline struct vip *find_vip(struct packet *p, enum family family)
 {
 	return family == IPV4 ? bpf_map_lookup_elem(&vips4, p->destination) :
@@ -82,6 +97,7 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 {
 	struct vip *vip = find_vip(p, family);
 	struct service *service;
+	struct denied *denied;
 	__u32 id;
 
 	if (!vip) {
@@ -90,6 +106,9 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 	}
 	id = vip->id;
 	if (reason != REASON_FORWARDED) {
+		denied = reason == REASON_ERR_DENIED ? denied_by(p, family) : NULL;
+		if (denied)
+			__sync_fetch_and_add(&denied->packets, 1);
 		errand->verdict = drop(reason);
 	} else if (p->fragment == FRAGMENT_LATER) {
 		errand->choice = follow_first(p, &errand->service, family);
@@ -155,6 +174,10 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, enum fa
 
 	if (reason == REASON_NOT_IP)
 		return pass(reason);
+	if (unlikely(settings.watchdog_ns) && now_ns() > settings.watchdog_ns)
+		return pass(REASON_WATCHDOG);
+	if (unlikely(settings.deny) && denied_by(p, family))
+		reason = REASON_ERR_DENIED;
 	if (reason == REASON_FORWARDED && !p->icmp && likely(p->fragment != FRAGMENT_LATER))
 		service = find_service(p, p->ports >> 16, family);
 	if (likely(service))

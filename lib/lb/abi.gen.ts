@@ -24,52 +24,56 @@ export const REASON = {
   NOT_IP: 1,
   /** Passed to the host untouched: to an address that is no VIP. */
   NOT_A_VIP: 2,
+  /** Passed to the host: the client has given no sign of life for too long. */
+  WATCHDOG: 3,
   /** A ping of a VIP, answered here. */
-  ICMP_ECHO_REQUEST: 3,
+  ICMP_ECHO_REQUEST: 4,
   /** An ICMP error about a flow, sent to the destination that the flow belongs to. */
-  ICMP_ERROR: 4,
+  ICMP_ERROR: 5,
   /** Answered: once encapsulated it would exceed the MTU; path MTU discovery at work. */
-  TOO_BIG: 5,
+  TOO_BIG: 6,
   /** Answered as too_big, though it came without DF; that client may never learn. */
-  TOO_BIG_FRAGMENTABLE: 6,
+  TOO_BIG_FRAGMENTABLE: 7,
   /** Dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood. */
-  ICMP_LIMITED: 7,
+  ICMP_LIMITED: 8,
+  /** Dropped: to a VIP, from a prefix that is blocked. */
+  ERR_DENIED: 9,
   /** Dropped: an IP header that contradicts itself; a broken or hostile sender. */
-  ERR_MALFORMED: 8,
+  ERR_MALFORMED: 10,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
-  ERR_TOT_LEN: 9,
+  ERR_TOT_LEN: 11,
   /** Dropped: a fragment that came before its first one, or too long after it. */
-  ERR_FRAGMENTED: 10,
+  ERR_FRAGMENTED: 12,
   /** Dropped: IPv6 with more extension headers than are looked behind; hardly well meant. */
-  ERR_EXTENSIONS: 11,
+  ERR_EXTENSIONS: 13,
   /** Dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute. */
-  ERR_EXPIRED: 12,
+  ERR_EXPIRED: 14,
   /** Dropped: to a VIP, but neither TCP, UDP nor ICMP. */
-  ERR_L4_UNSUPPORTED: 13,
+  ERR_L4_UNSUPPORTED: 15,
   /** Dropped: a TCP header that is cut short or too small. */
-  ERR_TCP_HEADER: 14,
+  ERR_TCP_HEADER: 16,
   /** Dropped: a UDP header that is cut short. */
-  ERR_UDP_HEADER: 15,
+  ERR_UDP_HEADER: 17,
   /** Dropped: an ICMP header that is cut short. */
-  ERR_ICMP_HEADER: 16,
+  ERR_ICMP_HEADER: 18,
   /** Dropped: to a VIP, ICMP that is neither an echo request nor an error. */
-  ERR_ICMP_UNSUPPORTED: 17,
+  ERR_ICMP_UNSUPPORTED: 19,
   /** Dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late. */
-  ERR_ICMP_UNRELATED: 18,
+  ERR_ICMP_UNRELATED: 20,
   /** Dropped, passed or answered: no service at that port of a VIP; a scan, or one not set up. */
-  ERR_SERVICE_NOT_FOUND: 19,
+  ERR_SERVICE_NOT_FOUND: 21,
   /** Dropped: the service has no enabled destination with a known next hop. */
-  ERR_NO_BACKEND: 20,
+  ERR_NO_BACKEND: 22,
   /** Dropped: the chosen destination was removed an instant ago. */
-  ERR_BACKEND_INVALID: 21,
+  ERR_BACKEND_INVALID: 23,
   /** Dropped: no room before the frame for the outer header; a driver with little headroom. */
-  ERR_ADJUST_FAILED: 22,
+  ERR_ADJUST_FAILED: 24,
   /** Dropped: a tunnel this program does not know; program and client disagree. */
-  ERR_TUNNEL_UNSUPPORTED: 23,
+  ERR_TUNNEL_UNSUPPORTED: 25,
   /** Dropped: the interface towards the destination is not one of the instance's. */
-  ERR_REDIRECT: 24,
+  ERR_REDIRECT: 26,
   /** Dropped: a map entry that must exist does not; a bug, please report it. */
-  ERR_INTERNAL: 25,
+  ERR_INTERNAL: 27,
 } as const;
 
 /** The names of `enum reason`, by number. */
@@ -77,11 +81,13 @@ export const REASONS = [
   "forwarded",
   "not_ip",
   "not_a_vip",
+  "watchdog",
   "icmp_echo_request",
   "icmp_error",
   "too_big",
   "too_big_fragmentable",
   "icmp_limited",
+  "err_denied",
   "err_malformed",
   "err_tot_len",
   "err_fragmented",
@@ -168,15 +174,19 @@ export interface Settings {
   unknownPort: number;
   /** Enum policy, for packets to a service whose TTL is used up; POLICY_PASS is POLICY_DROP. */
   expired: number;
+  /** Whether any prefix is blocked. */
+  deny: number;
   /** NH key of the flow hash, see hash.h. */
   hashKey: number[];
   /** Added between NH and its finaliser. */
   hashFinal: bigint;
+  /** CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never. */
+  watchdogNs: bigint;
 }
 
 /** Size, offsets and codec of `struct settings`. */
 export const SETTINGS = {
-  size: 72,
+  size: 80,
   offsets: {
     abiVersion: 0,
     sampleMask: 4,
@@ -185,11 +195,13 @@ export const SETTINGS = {
     icmpBudget: 16,
     unknownPort: 20,
     expired: 21,
+    deny: 22,
     hashKey: 24,
     hashFinal: 64,
+    watchdogNs: 72,
   },
   decode(bytes: Uint8Array, offset = 0): Settings {
-    const view = viewOf(bytes, offset, 72);
+    const view = viewOf(bytes, offset, 80);
     return {
       abiVersion: view.getUint32(0, true),
       sampleMask: view.getUint32(4, true),
@@ -198,12 +210,14 @@ export const SETTINGS = {
       icmpBudget: view.getUint32(16, true),
       unknownPort: view.getUint8(20),
       expired: view.getUint8(21),
+      deny: view.getUint8(22),
       hashKey: Array.from({ length: 10 }, (_, i) => view.getUint32(24 + 4 * i, true)),
       hashFinal: view.getBigUint64(64, true),
+      watchdogNs: view.getBigUint64(72, true),
     };
   },
-  encode(value: Settings, into: Uint8Array = new Uint8Array(72), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 72);
+  encode(value: Settings, into: Uint8Array = new Uint8Array(80), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 80);
     view.setUint32(0, unsigned(value.abiVersion, 32, "settings.abi_version"), true);
     view.setUint32(4, unsigned(value.sampleMask, 32, "settings.sample_mask"), true);
     view.setUint32(8, unsigned(value.flowBudget, 32, "settings.flow_budget"), true);
@@ -211,9 +225,89 @@ export const SETTINGS = {
     view.setUint32(16, unsigned(value.icmpBudget, 32, "settings.icmp_budget"), true);
     view.setUint8(20, unsigned(value.unknownPort, 8, "settings.unknown_port"));
     view.setUint8(21, unsigned(value.expired, 8, "settings.expired"));
-    into.fill(0, offset + 22, offset + 24);
+    view.setUint8(22, unsigned(value.deny, 8, "settings.deny"));
+    into.fill(0, offset + 23, offset + 24);
     exactly(value.hashKey, 10, "settings.hash_key").forEach((each, i) => view.setUint32(24 + 4 * i, unsigned(each, 32, "settings.hash_key"), true));
     view.setBigUint64(64, unsigned64(value.hashFinal, "settings.hash_final"), true);
+    view.setBigUint64(72, unsigned64(value.watchdogNs, "settings.watchdog_ns"), true);
+    return into;
+  },
+} as const;
+
+/** Keys of the tries of blocked sources, as BPF_MAP_TYPE_LPM_TRIE wants them. */
+export interface Prefix4 {
+  length: number;
+  address: number;
+}
+
+/** Size, offsets and codec of `struct prefix4`. */
+export const PREFIX4 = {
+  size: 8,
+  offsets: {
+    length: 0,
+    address: 4,
+  },
+  decode(bytes: Uint8Array, offset = 0): Prefix4 {
+    const view = viewOf(bytes, offset, 8);
+    return {
+      length: view.getUint32(0, true),
+      address: view.getUint32(4),
+    };
+  },
+  encode(value: Prefix4, into: Uint8Array = new Uint8Array(8), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 8);
+    view.setUint32(0, unsigned(value.length, 32, "prefix4.length"), true);
+    view.setUint32(4, unsigned(value.address, 32, "prefix4.address"));
+    return into;
+  },
+} as const;
+
+export interface Prefix6 {
+  length: number;
+  address: Uint8Array;
+}
+
+/** Size, offsets and codec of `struct prefix6`. */
+export const PREFIX6 = {
+  size: 20,
+  offsets: {
+    length: 0,
+    address: 4,
+  },
+  decode(bytes: Uint8Array, offset = 0): Prefix6 {
+    const view = viewOf(bytes, offset, 20);
+    return {
+      length: view.getUint32(0, true),
+      address: bytes.slice(offset + 4, offset + 20),
+    };
+  },
+  encode(value: Prefix6, into: Uint8Array = new Uint8Array(20), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 20);
+    view.setUint32(0, unsigned(value.length, 32, "prefix6.length"), true);
+    into.set(exactly(value.address, 16, "prefix6.address"), offset + 4);
+    return into;
+  },
+} as const;
+
+export interface Denied {
+  packets: bigint;
+}
+
+/** Size, offsets and codec of `struct denied`. */
+export const DENIED = {
+  size: 8,
+  offsets: {
+    packets: 0,
+  },
+  decode(bytes: Uint8Array, offset = 0): Denied {
+    const view = viewOf(bytes, offset, 8);
+    return {
+      packets: view.getBigUint64(0, true),
+    };
+  },
+  encode(value: Denied, into: Uint8Array = new Uint8Array(8), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 8);
+    view.setBigUint64(0, unsigned64(value.packets, "denied.packets"), true);
     return into;
   },
 } as const;
@@ -867,7 +961,7 @@ export interface ServiceCounter {
 
 /** Size, offsets and codec of `struct service_counter`. */
 export const SERVICE_COUNTER = {
-  size: 264,
+  size: 280,
   offsets: {
     packets: 0,
     octets: 8,
@@ -879,7 +973,7 @@ export const SERVICE_COUNTER = {
     reasons: 56,
   },
   decode(bytes: Uint8Array, offset = 0): ServiceCounter {
-    const view = viewOf(bytes, offset, 264);
+    const view = viewOf(bytes, offset, 280);
     return {
       packets: view.getBigUint64(0, true),
       octets: view.getBigUint64(8, true),
@@ -888,11 +982,11 @@ export const SERVICE_COUNTER = {
       ack: view.getBigUint64(32, true),
       fin: view.getBigUint64(40, true),
       rst: view.getBigUint64(48, true),
-      reasons: Array.from({ length: 26 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
+      reasons: Array.from({ length: 28 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
     };
   },
-  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(264), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 264);
+  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(280), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 280);
     view.setBigUint64(0, unsigned64(value.packets, "service_counter.packets"), true);
     view.setBigUint64(8, unsigned64(value.octets, "service_counter.octets"), true);
     view.setBigUint64(16, unsigned64(value.flows, "service_counter.flows"), true);
@@ -900,7 +994,7 @@ export const SERVICE_COUNTER = {
     view.setBigUint64(32, unsigned64(value.ack, "service_counter.ack"), true);
     view.setBigUint64(40, unsigned64(value.fin, "service_counter.fin"), true);
     view.setBigUint64(48, unsigned64(value.rst, "service_counter.rst"), true);
-    exactly(value.reasons, 26, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
+    exactly(value.reasons, 28, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
     return into;
   },
 } as const;
@@ -1017,11 +1111,13 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   forwarded: "sent to a destination",
   not_ip: "passed to the host: neither IPv4 nor IPv6, or cut short before its addresses",
   not_a_vip: "passed to the host untouched: to an address that is no VIP",
+  watchdog: "passed to the host: the client has given no sign of life for too long",
   icmp_echo_request: "a ping of a VIP, answered here",
   icmp_error: "an ICMP error about a flow, sent to the destination that the flow belongs to",
   too_big: "answered: once encapsulated it would exceed the MTU; path MTU discovery at work",
   too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
   icmp_limited: "dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood",
+  err_denied: "dropped: to a VIP, from a prefix that is blocked",
   err_malformed: "dropped: an IP header that contradicts itself; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
   err_fragmented: "dropped: a fragment that came before its first one, or too long after it",

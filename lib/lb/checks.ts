@@ -11,6 +11,7 @@ import { type Destination, integer, type Options } from "./types.ts";
 
 /** The longest that a neighbour may be waited for. */
 const MAX_TIMEOUT_MS = 60_000;
+const MAX_WATCHDOG_S = 3600;
 
 /**
  * Refuses options that cannot be, but for what only the instance knows.
@@ -18,12 +19,13 @@ const MAX_TIMEOUT_MS = 60_000;
  * @throws {InvalidValueError} when one is
  */
 export function checkOptions(options: Options): void {
-  const { mode = "auto", trackMask = 0, neighbourTimeout = 0 } = options;
+  const { mode = "auto", trackMask = 0, neighbourTimeout = 0, watchdog = 0 } = options;
   if (mode !== "auto" && mode !== "native" && mode !== "generic") {
     throw new InvalidValueError("mode", mode, `Mode "${mode}" is none of native, generic, auto`);
   }
   integer(trackMask, 0, 0xffffffff, "trackMask", "trackMask");
   integer(neighbourTimeout, 0, MAX_TIMEOUT_MS, "neighbourTimeout", "neighbourTimeout");
+  integer(watchdog, 0, MAX_WATCHDOG_S, "watchdog", "Seconds of the watchdog");
   for (const field of ["ipv4VLANs", "ipv6VLANs"] as const) {
     try {
       new VlanTable({ [field]: options[field] });

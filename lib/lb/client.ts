@@ -1,11 +1,13 @@
 /**
- * The balancer's front door. Names and meanings are those of xvs.
+ * The balancer's front door. Names and meanings are those of xvs. Longer than 400 lines, as one class is
+ * what a user looks for; most of it is documentation, and what is done is done elsewhere.
  *
  * @module
  */
 import { NextHops } from "../net/next_hop.ts";
 import { checkOptions, refuseTwice } from "./checks.ts";
 import { Connections } from "./connections.ts";
+import { type BlockedPrefix, DenyList } from "./deny_list.ts";
 import {
   DestinationExistsError,
   DestinationNotFoundError,
@@ -35,6 +37,7 @@ import {
   unicast,
   type VIP,
 } from "./types.ts";
+import { Watchdog } from "./watchdog.ts";
 
 /** After a failure, or beyond the end of a window. */
 const SETTLE_AGAIN_MS = 1000;
@@ -61,6 +64,8 @@ export class Client implements AsyncDisposable {
   readonly #registry: Registry;
   readonly #connections: Connections;
   readonly #statistics: Statistics;
+  readonly #denyList: DenyList;
+  readonly #watchdog: Watchdog;
   readonly #nextHops: NextHopSource;
   readonly #planner: Planner;
   readonly #mode: Mode | "auto";
@@ -80,6 +85,8 @@ export class Client implements AsyncDisposable {
     this.#planner = new Planner(nextHops, this.#registry.services, neighbourTimeout);
     this.#connections = new Connections(instance, this.#registry, options.trackMask);
     this.#statistics = new Statistics(instance, this.#registry, this.#connections);
+    this.#denyList = new DenyList(instance);
+    this.#watchdog = new Watchdog(instance, options.watchdog ?? 0);
     // It fails for want of `ip`, of which every change speaks.
     this.#following = this.#follow().catch(() => {});
   }
@@ -288,6 +295,30 @@ export class Client implements AsyncDisposable {
     await this.#change(() => this.#commit(plans));
   }
 
+  /**
+   * Drops what comes to VIPs from these prefixes or addresses. `blocked()` counts it.
+   *
+   * @throws {InvalidValueError} when one is neither; nothing was changed
+   * @throws {TableFullError} when there is no room; nothing was changed
+   */
+  block(...prefixes: string[]): Promise<void> {
+    return this.#change(() => Promise.resolve(this.#denyList.block(prefixes)));
+  }
+
+  /**
+   * The opposite of `block()`.
+   *
+   * @throws {InvalidValueError} when one is neither prefix nor address; nothing was changed
+   */
+  unblock(...prefixes: string[]): Promise<void> {
+    return this.#change(() => Promise.resolve(this.#denyList.unblock(prefixes)));
+  }
+
+  /** The prefixes that are blocked, with what each kept out. */
+  blocked(): BlockedPrefix[] {
+    return this.#denyList.list();
+  }
+
   /** All VIPs. */
   vips(): VIP[] {
     return [...this.#registry.vips.keys()].map((address) => this.vip(address));
@@ -318,6 +349,7 @@ export class Client implements AsyncDisposable {
     this.#stop.abort(new XvsError("Cannot change anything: the client is closed"));
     await this.#last.catch(() => {});
     clearTimeout(this.#settling);
+    this.#watchdog.stop();
     this.#instance.close();
     this.#registry.close();
     await this.#following;

@@ -47,6 +47,7 @@ export interface Sizes {
   maxServices: number;
   maxDestinations: number;
   maxFlows: number;
+  maxBlocked: number;
 }
 
 /** What the instance reads the time from: CLOCK_MONOTONIC, in nanoseconds. */
@@ -85,6 +86,8 @@ export class Instance {
   readonly vips6: Table<VipEntry>;
   readonly rings: BpfMap;
   readonly destinations: Table<DestinationEntry>;
+  readonly denied4: BpfMap;
+  readonly denied6: BpfMap;
   readonly flows4: BpfMap;
   readonly flows6: BpfMap;
   readonly reasonCounters: CounterTable;
@@ -112,6 +115,8 @@ export class Instance {
     this.vips6 = new Table(map("vips6"), VIP);
     this.rings = map("rings");
     this.destinations = new Table(map("destinations"), DESTINATION);
+    this.denied4 = map("denied4");
+    this.denied6 = map("denied6");
     this.flows4 = map("flows4");
     this.flows6 = map("flows6");
     this.reasonCounters = new CounterTable(map("reason_counters"));
@@ -136,6 +141,7 @@ export class Instance {
       maxServices: size(options, "maxServices", 1024),
       maxDestinations: size(options, "maxDestinations", 16384),
       maxFlows: size(options, "maxFlows", 65536),
+      maxBlocked: size(options, "maxBlocked", 65536),
     };
     const unknownPort = policy(options, "unknownPort", ["drop", "pass", "reject"], "drop");
     const expired = policy(options, "expired", ["drop", "reject"], "reject");
@@ -159,6 +165,7 @@ export class Instance {
     // Slot 0 is nobody.
     max(sizes.maxDestinations + 1, "destinations", "destination_counters", "destination_records");
     max(sizes.maxFlows, "flows4", "flows6");
+    max(sizes.maxBlocked, "denied4", "denied6");
     for (const [name, value] of Object.entries(globals)) object.setVariable(name, value);
     object.load();
     const key = expandKey(hashKey);
@@ -168,6 +175,8 @@ export class Instance {
       flowBudget: FLOW_BUDGET,
       icmpBudget: ICMP_BUDGET,
       unknownPort: POLICY[unknownPort.toUpperCase() as Uppercase<Policy>],
+      deny: 0,
+      watchdogNs: 0n,
       expired: POLICY[expired.toUpperCase() as Uppercase<Policy>],
       sampleBudget: Math.max(1, sizes.maxFlows >>> 1),
       hashKey: [...key.words],

@@ -125,6 +125,13 @@ export interface Options {
   maxDestinations?: number;
   /** How many flows of each family may be remembered. Default 65536. */
   maxFlows?: number;
+  /** How many prefixes of each family may be blocked. Default 65536. */
+  maxBlocked?: number;
+  /**
+   * Seconds without a sign of life from this process after which the program passes everything to the
+   * host; 0 is never. Default 0: when the process ends, the program is detached anyway.
+   */
+  watchdog?: number;
   /** 16 bytes, the same on all nodes that are to choose alike. Default random. */
   hashKey?: Uint8Array;
   /**

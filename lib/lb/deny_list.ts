@@ -1,0 +1,102 @@
+/**
+ * Prefixes whose packets to VIPs are dropped.
+ *
+ * @module
+ */
+import { Address, AddressError, Prefix } from "../net/address.ts";
+import { DENIED, type Denied, PREFIX4, PREFIX6 } from "./abi.gen.ts";
+import { InvalidValueError, TableFullError } from "./errors.ts";
+import type { Instance } from "./instance.ts";
+import { Table } from "./table.ts";
+
+/** A prefix that is blocked. */
+export interface BlockedPrefix {
+  prefix: string;
+  /** Packets that it kept from VIPs. */
+  packets: bigint;
+}
+
+/** The kernel's tries are the only record. */
+export class DenyList {
+  readonly #instance: Instance;
+  readonly #tables: Record<4 | 6, Table<Denied>>;
+
+  constructor(instance: Instance) {
+    this.#instance = instance;
+    this.#tables = {
+      4: new Table(instance.denied4, DENIED),
+      6: new Table(instance.denied6, DENIED),
+    };
+  }
+
+  /**
+   * Blocks prefixes, all or none. Those that are blocked already go on counting.
+   *
+   * @throws {InvalidValueError} when one is neither prefix nor address
+   * @throws {TableFullError} when there is no room
+   */
+  block(texts: readonly string[]): void {
+    const known = new Set(this.list().map(({ prefix }) => prefix));
+    const prefixes = new Map(texts.map(prefixOf).map((prefix) => [nameOf(prefix), prefix]));
+    const added = [...prefixes].filter(([name]) => !known.has(name)).map(([, prefix]) => prefix);
+    const limit = this.#instance.sizes.maxBlocked;
+    for (const family of [4, 6] as const) {
+      const before = [...known].filter((name) => name.includes(":") === (family === 6)).length;
+      const excess = added.filter((prefix) => prefix.family === family)[limit - before];
+      if (excess) throw new TableFullError(`prefix "${nameOf(excess)}"`, "maxBlocked", limit);
+    }
+    for (const prefix of added) this.#tables[prefix.family].set(keyOf(prefix), { packets: 0n });
+    this.#tellProgram();
+  }
+
+  /**
+   * Lets packets from prefixes pass again; one that is not blocked is passed over.
+   *
+   * @throws {InvalidValueError} when one is neither prefix nor address; nothing was changed
+   */
+  unblock(texts: readonly string[]): void {
+    for (const prefix of texts.map(prefixOf)) this.#tables[prefix.family].delete(keyOf(prefix));
+    this.#tellProgram();
+  }
+
+  /** What is blocked. */
+  list(): BlockedPrefix[] {
+    return ([4, 6] as const).flatMap((family) =>
+      [...this.#tables[family].entries()].map(([key, { packets }]) => {
+        const codec = family === 4 ? PREFIX4 : PREFIX6;
+        const length = codec.decode(key).length;
+        const address = Address.fromBytes(key.slice(codec.offsets.address));
+        return { prefix: `${address}/${length}`, packets };
+      })
+    );
+  }
+
+  /** Without a blocked prefix the program does not look for one. */
+  #tellProgram(): void {
+    this.#instance.settings = {
+      ...this.#instance.settings,
+      deny: Number(this.list().length > 0),
+    };
+  }
+}
+
+function nameOf({ network, length }: Prefix): string {
+  return `${network}/${length}`;
+}
+
+function keyOf({ family, network, length }: Prefix): Uint8Array {
+  if (family === 6) return PREFIX6.encode({ length, address: network.bytes });
+  const address = new DataView(network.bytes.slice().buffer).getUint32(0);
+  return PREFIX4.encode({ length, address });
+}
+
+function prefixOf(text: string): Prefix {
+  try {
+    if (text.includes("/")) return Prefix.parse(text);
+    const address = Address.parse(text);
+    return Prefix.parse(`${address}/${address.family === 4 ? 32 : 128}`);
+  } catch (error) {
+    if (!(error instanceof AddressError)) throw error;
+    throw new InvalidValueError("prefix", text, `"${text}" is neither a prefix nor an address`);
+  }
+}
