@@ -5,7 +5,7 @@
  */
 import type { Destination, TunnelType } from "../../mod.ts";
 import { icmp4, icmp6, type IcmpFields, ipv4, type Ipv4Fields } from "./build.ts";
-import { ipv6, type Ipv6Fields, type Layer } from "./build.ts";
+import { ipv6, type Ipv6Fields, type Layer, type VlanTag } from "./build.ts";
 import { TUNNEL_PORTS } from "./expect.ts";
 
 export type Family = 4 | 6;
@@ -17,6 +17,13 @@ export const OTHER = { 4: "192.0.2.9", 6: "2001:db8::9" } as const;
 export const CLIENT = { 4: "198.51.100.7", 6: "2001:db8:1::7" } as const;
 export const ROUTER = { 4: "203.0.113.5", 6: "2001:db8:2::5" } as const;
 export const PORTS = { sourcePort: 40000, destinationPort: 80 };
+
+/** The tags that a frame may come with. */
+export const TAGS: readonly VlanTag[][] = [
+  [],
+  [{ id: 100, priority: 0xb }],
+  [{ type: 0x88a8, id: 7, priority: 0x3 }, { id: 100, priority: 0xb }],
+];
 
 /** The destination of that number, from 1 on. */
 export function address(family: Family, number: number): string {
