@@ -16,7 +16,16 @@ const MAP_INFO = {
   name: 24,
   size: 40,
 };
-const PROGRAM_INFO = { type: 0, id: 4, tag: 8, name: 64, verifiedInstructions: 216, size: 220 };
+const PROGRAM_INFO = {
+  type: 0,
+  id: 4,
+  tag: 8,
+  name: 64,
+  runTimeNs: 192,
+  runs: 200,
+  verifiedInstructions: 216,
+  size: 220,
+};
 const LINK_INFO = { type: 0, id: 4, programId: 8, ifindex: 16, size: 32 };
 
 const NAME_BYTES = 16;
@@ -44,6 +53,10 @@ export interface ProgramInfo {
   readonly tag: string;
   /** How many instructions the verifier walked through; since Linux 5.16. */
   readonly verifiedInstructions: number | undefined;
+  /** Nanoseconds that it ran while runs were counted. */
+  readonly runTimeNs: bigint;
+  /** How often it ran while runs were counted. */
+  readonly runs: bigint;
 }
 
 /** `struct bpf_link_info` of an XDP link. */
@@ -81,6 +94,8 @@ export function programInfo(fd: number): ProgramInfo {
     verifiedInstructions: length < PROGRAM_INFO.size
       ? undefined
       : view.getUint32(PROGRAM_INFO.verifiedInstructions, true),
+    runTimeNs: view.getBigUint64(PROGRAM_INFO.runTimeNs, true),
+    runs: view.getBigUint64(PROGRAM_INFO.runs, true),
   };
 }
 

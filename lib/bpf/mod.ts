@@ -43,6 +43,6 @@ export {
 export { BpfMap, type MapOptions, type UpdateMode } from "./map.ts";
 export type { MapEntries } from "./map_batch.ts";
 export { BpfObject } from "./object.ts";
-export { BpfProgram } from "./program.ts";
+export { BpfProgram, countRuns } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring_buffer.ts";
 export type { TestRunOptions, TestRunResult } from "./test_run.ts";

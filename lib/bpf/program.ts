@@ -10,6 +10,17 @@ import { openPin, pin, unpin } from "./pins.ts";
 import { testRun, type TestRunOptions, type TestRunResult } from "./test_run.ts";
 
 /**
+ * Lets the kernel count runs of all programs on this host, and time them, until the result is disposed of.
+ * It costs each run two readings of a clock.
+ *
+ * @throws {BpfError} when the process may not do so
+ */
+export function countRuns(): Disposable {
+  const BPF_STATS_RUN_TIME = 0;
+  return new Fd(check(libbpf().bpf_enable_stats(BPF_STATS_RUN_TIME), () => "count runs"));
+}
+
+/**
  * A loaded BPF program.
  *
  * @example
@@ -82,6 +93,12 @@ export class BpfProgram implements Disposable {
    */
   testRun(options: TestRunOptions): TestRunResult {
     return testRun(this.fd, this.label, options);
+  }
+
+  /** How often it ran, and how long, while a {@linkcode countRuns} was open. */
+  get runs(): { count: bigint; timeNs: bigint } {
+    const { runs, runTimeNs } = programInfo(this.fd);
+    return { count: runs, timeNs: runTimeNs };
   }
 
   /**

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { countRuns } from "../bpf/mod.ts";
 import { NextHops } from "../net/next_hop.ts";
 import { checkOptions, refuseTwice } from "./checks.ts";
 import { Connections } from "./connections.ts";
@@ -144,6 +145,22 @@ export class Client implements AsyncDisposable {
       interfaces: this.#instance.interfaces,
       sampling: this.#connections.sampling,
     };
+  }
+
+  /**
+   * How long the program takes for a packet, in nanoseconds: the mean over a while, by the kernel's own
+   * clock, which itself takes some of it.
+   *
+   * @param ms how long to look on
+   * @returns undefined if no packet came
+   */
+  async latency(ms = 100): Promise<number | undefined> {
+    using _ = countRuns();
+    const before = this.#instance.program.runs;
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    const after = this.#instance.program.runs;
+    if (after.count === before.count) return undefined;
+    return Number(after.timeNs - before.timeNs) / Number(after.count - before.count);
   }
 
   /** All services. */

@@ -98,6 +98,8 @@ export const LIBBPF_SYMBOLS = {
   bpf_map_get_fd_by_id: { parameters: ["u32"], result: "i32" },
   // int bpf_prog_get_fd_by_id(__u32 id)
   bpf_prog_get_fd_by_id: { parameters: ["u32"], result: "i32" },
+  // int bpf_enable_stats(enum bpf_stats_type type)
+  bpf_enable_stats: { parameters: ["u32"], result: "i32" },
   // int bpf_prog_test_run_opts(int prog_fd, struct bpf_test_run_opts *opts)
   bpf_prog_test_run_opts: { parameters: ["i32", "buffer"], result: "i32" },
 

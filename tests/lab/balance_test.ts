@@ -160,6 +160,7 @@ labTest("changes under load lose no connection", async () => {
   await using remote = await Remote.create(lab);
   await remote.call("setService", service, ...all);
   const load = spread(lab.client, { ...service, connections: CONNECTIONS });
+  assert(await remote.call<number>("latency", 50) > 0);
   let done = false;
   load.finally(() => done = true);
   let changes = 0;
