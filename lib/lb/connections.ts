@@ -8,7 +8,7 @@ import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE } from "./abi.g
 import { type RingState, settle, slotOf } from "./change.ts";
 import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
 import type { Instance } from "./instance.ts";
-import type { Entry } from "./model.ts";
+import type { Entry, Member } from "./model.ts";
 import type { Registry } from "./registry.ts";
 
 /** A sweep of the tables is good for that long. */
@@ -27,8 +27,8 @@ interface Seen {
   key: Uint8Array;
   /** The service that it belongs to, if there still is one. */
   entry: Entry | undefined;
-  slot: number;
-  generation: number;
+  /** The destination that it was given to, if that is still there: a slot may have another owner since. */
+  owner: Member | undefined;
   idleNs: bigint;
   open: boolean;
 }
@@ -39,7 +39,7 @@ export class Connections {
   readonly #registry: Registry;
   readonly #track: number | undefined;
   readonly #flowHash: FlowHash;
-  #counted: { atNs: bigint; bySlot: Map<number, number> } | undefined;
+  #counted: { atNs: bigint; open: Map<Member, number> } | undefined;
 
   /** `trackMask` fixes the sample; undefined lets it follow the number of flows. */
   constructor(instance: Instance, registry: Registry, trackMask: number | undefined) {
@@ -55,29 +55,29 @@ export class Connections {
     return this.#instance.settings.sampleMask + 1;
   }
 
-  /** Open flows of a destination, by its slot. */
-  open(slot: number): number {
+  /** Open flows of a destination. */
+  open(member: Member): number {
     const now = this.#instance.clock();
     if (!this.#counted || now - this.#counted.atNs > FRESH_NS) {
-      this.#counted = { atNs: now, bySlot: this.#count() };
+      this.#counted = { atNs: now, open: this.#count() };
     }
-    return this.#counted.bySlot.get(slot) ?? 0;
+    return this.#counted.open.get(member) ?? 0;
   }
 
-  #count(): Map<number, number> {
-    const counts = new Map<number, number>();
+  #count(): Map<Member, number> {
+    const counts = new Map<Member, number>();
     const mask = this.#instance.settings.sampleMask;
     const sampled = { 4: 0, 6: 0 };
     for (const family of [4, 6] as const) {
       for (const flow of this.#sweep(family)) {
-        const { entry } = flow;
-        if (!entry || !flow.open) continue;
+        const { entry, owner } = flow;
+        if (!entry || !owner || !flow.open) continue;
         if (flow.idleNs > BigInt(entry.spec.idleTimeout) * NS_PER_S) continue;
         if (mask !== 0 && (this.#hash(family, flow.key, entry.spec.sticky).low & mask) !== 0) {
           continue;
         }
         sampled[family]++;
-        counts.set(flow.slot, (counts.get(flow.slot) ?? 0) + mask + 1);
+        counts.set(owner, (counts.get(owner) ?? 0) + mask + 1);
       }
     }
     this.#resample(Math.max(sampled[4], sampled[6]), mask);
@@ -116,20 +116,20 @@ export class Connections {
     for (const family of [4, 6] as const) {
       const forgotten: Uint8Array[] = [];
       for (const flow of this.#sweep(family)) {
-        const { entry } = flow;
+        const { entry, owner } = flow;
         if (!entry) {
           forgotten.push(flow.key);
           continue;
         }
         if (!due.has(entry)) continue;
         const windowNs = BigInt(entry.spec.idleTimeout) * NS_PER_S;
-        const owner = this.#owner(entry, flow);
-        if (!owner || flow.idleNs > windowNs) {
+        const stays = owner && entry.members.get(owner.spec.address) === owner;
+        if (!stays || flow.idleNs > windowNs) {
           forgotten.push(flow.key);
           continue;
         }
         const index = this.#hash(family, flow.key, entry.spec.sticky).index(entry.ring.size);
-        if (slotOf(entry.ring.current[index]!) !== flow.slot) {
+        if (slotOf(entry.ring.current[index]!) !== owner.slot) {
           exceptions.get(entry)!.add(index);
         }
       }
@@ -146,14 +146,6 @@ export class Connections {
     }
     this.#registry.replaceRings(rings);
     return next;
-  }
-
-  /** Is whoever the flow was given to still there? */
-  #owner(entry: Entry, flow: Seen): boolean {
-    for (const { slot, generation } of entry.members.values()) {
-      if (slot === flow.slot) return generation === flow.generation;
-    }
-    return false;
   }
 
   #table(family: 4 | 6): BpfMap {
@@ -182,11 +174,20 @@ export class Connections {
     return services;
   }
 
+  #owners(): Map<number, Member> {
+    const owners = new Map<number, Member>();
+    for (const { members } of this.#registry.services.values()) {
+      for (const member of members.values()) owners.set(member.slot, member);
+    }
+    return owners;
+  }
+
   *#sweep(family: 4 | 6): Generator<Seen> {
     const layout = LAYOUT[family];
     const { keys, values, count } = this.#table(family).lookupBatch();
     const view = new DataView(keys.buffer, keys.byteOffset, keys.byteLength);
     const services = this.#services(family);
+    const owners = this.#owners();
     const now = this.#instance.clock();
     for (let i = 0; i < count; i++) {
       const at = i * layout.size;
@@ -195,11 +196,11 @@ export class Connections {
       const port = view.getUint16(at + layout.destinationPort);
       const protocol = keys[at + layout.protocol]!;
       const flow = FLOW.decode(values, i * FLOW.size);
+      const owner = owners.get(flow.slot);
       yield {
         key: keys.subarray(at, at + layout.size),
         entry: services.get(nameOf(vip, port, protocol)) ?? services.get(nameOf(vip, 0, protocol)),
-        slot: flow.slot,
-        generation: flow.generation,
+        owner: owner?.generation === flow.generation ? owner : undefined,
         idleNs: now - (BigInt(flow.seen) << BigInt(FLOW_SEEN_SHIFT)),
         open: flow.state === FLOW_STATE.OPEN,
       };

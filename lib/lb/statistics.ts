@@ -36,7 +36,7 @@ export class Statistics {
   /** Of a destination. */
   destination(member: Member): Counted & { open: number } {
     const sum = this.#instance.destinationCounters.sum(member.slot);
-    const open = this.#connections.open(member.slot);
+    const open = this.#connections.open(member);
     const metrics: Metrics = { current: BigInt(open), errors: sum[COMMON.length]! };
     COMMON.forEach((name, i) => metrics[name] = sum[i]!);
     return { stats: statsOf(sum), metrics, open };
@@ -85,8 +85,8 @@ export class Statistics {
       if (name.startsWith("err_")) metrics.errors! += packets;
     });
     for (const { members } of entries) {
-      for (const { slot } of members.values()) {
-        metrics.current! += BigInt(this.#connections.open(slot));
+      for (const member of members.values()) {
+        metrics.current! += BigInt(this.#connections.open(member));
       }
     }
     return { stats: statsOf(sum), metrics };
