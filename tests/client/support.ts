@@ -134,7 +134,9 @@ export class Subject implements AsyncDisposable {
         [...table.entries()].map(([key, value]) => [key.toHex(), value]).sort()
       ),
       destinations: [...destinations.entries()].filter(([, { generation }]) => generation !== 0),
-      serviceRecords: [...instance.serviceRecords.entries()].filter(([, { port }]) => port !== 0),
+      serviceRecords: [...instance.serviceRecords.entries()].filter(([, { protocol }]) =>
+        protocol !== 0
+      ),
       destinationRecords: [...instance.destinationRecords.entries()]
         .filter(([, { used }]) => used === 1),
       rings: Array.from({ length: instance.sizes.maxServices }, (_, id) => this.#ringOf(id)),
