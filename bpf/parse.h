@@ -287,17 +287,19 @@ always_inline int step(struct xdp_md *ctx, struct walk *walk)
 	return walk->fragment != FRAGMENT_LATER;
 }
 
-/* Over as many headers as are looked behind. */
+/* Over as many headers as are looked behind; how many bytes these have. */
 __noinline int walk_extensions(struct xdp_md *ctx, struct walk *walk)
 {
+	__u32 length;
 	int i;
 
 	if (!walk)
 		return 0;
+	length = walk->length;
 	for (i = 0; i < IPV6_EXTENSIONS; i++)
 		if (!step(ctx, walk))
 			break;
-	return i;
+	return length - walk->length;
 }
 
 /* Moves the cursor behind the extension headers; `length` of the payload shrinks by theirs. */

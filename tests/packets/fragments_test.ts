@@ -1,0 +1,126 @@
+/** Datagrams in fragments: all go where the first one went. */
+import { assertEquals } from "@std/assert";
+import { ethernet, filler, fragmentHeader, type Layer, raw, tcp, udp } from "./build.ts";
+import { forwarded, HASH_KEY, hashOf, lengthOf, parseAny } from "./expect.ts";
+import { macOf, packetTests } from "./harness.ts";
+import { parse } from "./parse.ts";
+import { address, CLIENT, FAMILIES, type Family, ip, PORTS, TAGS, through, VIP } from "./sample.ts";
+
+const PROTOCOLS = ["tcp", "udp"] as const;
+const NUMBER = { tcp: 6, udp: 17 } as const;
+const TUNNELS = ["none", "ipip", "gre", "fou", "gue"] as const;
+/** Bytes of a fragment but the last. */
+const SIZE = 64;
+
+const test = packetTests({ hashKey: HASH_KEY });
+
+/** No two datagrams of these tests have the same, since the program would take them for one. */
+let id = 0;
+
+/** A segment from the client to the VIP, in three packets. */
+function fragmentsOf(family: Family, segment: Layer, tos = 0): Layer[] {
+  id++;
+  const whole = ip(family, {}, segment).encode().subarray(family === 4 ? 20 : 40);
+  const starts = [0, SIZE, 2 * SIZE];
+  return starts.map((start, i) => {
+    const more = i < 2;
+    const content = raw(segment.protocol, whole.subarray(start, more ? start + SIZE : undefined));
+    const place = { id, dontFragment: false, moreFragments: more, fragmentOffset: start / 8 };
+    const extensions = [fragmentHeader(start / 8, more, id)];
+    return ip(family, { tos, v4: place, v6: { extensions } }, content);
+  });
+}
+
+for (const family of FAMILIES) {
+  for (const protocol of PROTOCOLS) {
+    const service = { address: VIP[family], port: 80, protocol };
+    const flow = { source: CLIENT[family], destination: VIP[family], ...PORTS };
+    const entropy = hashOf({ ...flow, protocol: NUMBER[protocol] }).low;
+    const segment = protocol === "tcp" ? tcp(PORTS, filler(151)) : udp(PORTS, filler(163));
+
+    for (const outer of FAMILIES) {
+      for (const tunnel of TUNNELS) {
+        const name = `fragments of ${protocol} over IPv${family} go by ${tunnel} to an ` +
+          `IPv${outer} destination`;
+        test(name, async (b) => {
+          for (const vlan of [0, 200]) {
+            const way = { address: address(outer, 2), tunnel, vlan };
+            b.nextHops.set(way.address, { vlan });
+            await b.client.setService(service, through(tunnel, way.address));
+            for (const tags of TAGS) {
+              for (const packet of fragmentsOf(family, segment, 0xb9)) {
+                const frame = ethernet({ tags, minimum: 64 }, packet);
+                const sent = b.send(frame);
+                assertEquals([sent.action, sent.reason], ["tx", "forwarded"]);
+                assertEquals(sent.octets, lengthOf(parse(frame)));
+                assertEquals(parseAny(sent.frame), forwarded(parse(frame), way, entropy));
+              }
+            }
+          }
+        });
+      }
+    }
+  }
+
+  const service = { address: VIP[family], port: 80, protocol: "udp" } as const;
+  const destinations = Array.from({ length: 7 }, (_, i) => ({ address: address(family, 2 + i) }));
+
+  test(`fragments over IPv${family} go to the destination of their datagram`, async (b) => {
+    await b.client.setService(service, ...destinations);
+    const gone = new Set<string>();
+    for (let port = 40000; port < 40100; port++) {
+      const segment = udp({ ...PORTS, sourcePort: port }, filler(200));
+      const whole = b.send(ethernet({}, ip(family, {}, segment)));
+      const owner = parse(whole.frame).ethernet.destination;
+      gone.add(owner);
+      for (const packet of fragmentsOf(family, segment)) {
+        const { reason, frame } = b.send(ethernet({}, packet));
+        assertEquals([reason, parse(frame).ethernet.destination], ["forwarded", owner]);
+      }
+    }
+    assertEquals(gone, new Set(destinations.map((each) => macOf(each.address))));
+  });
+
+  test(`fragments over IPv${family} without a first one are dropped`, async (b) => {
+    await b.client.setService(service, ...destinations);
+    const [first, second, third] = fragmentsOf(family, udp(PORTS, filler(200)))
+      .map((packet) => ethernet({}, packet));
+    const early = b.send(second!);
+    assertEquals([early.action, early.reason], ["drop", "err_fragmented"]);
+    assertEquals(b.send(first!).reason, "forwarded");
+    for (const late of [third!, second!]) assertEquals(b.send(late).reason, "forwarded");
+    // Another datagram of the same client.
+    const other = fragmentsOf(family, udp(PORTS, filler(200)))[1]!;
+    assertEquals(b.send(ethernet({}, other)).reason, "err_fragmented");
+  });
+
+  test(`fragments over IPv${family} do not go to a destination that is gone`, async (b) => {
+    await b.client.setService(service, destinations[0]!);
+    const [first, second] = fragmentsOf(family, udp(PORTS, filler(200)))
+      .map((packet) => ethernet({}, packet));
+    assertEquals(b.send(first!).reason, "forwarded");
+    await b.client.setService(service, destinations[1]!);
+    assertEquals(b.send(second!).reason, "err_fragmented");
+    assertEquals(b.send(first!).reason, "forwarded");
+    assertEquals(
+      parse(b.send(second!).frame).ethernet.destination,
+      macOf(destinations[1]!.address),
+    );
+  });
+
+  test(`fragments over IPv${family} that cut a header short are dropped`, async (b) => {
+    await b.client.setService(service, destinations[0]!);
+    for (
+      const [protocol, length, reason] of [
+        [6, 19, "err_tcp_header"],
+        [17, 7, "err_udp_header"],
+        [family === 4 ? 1 : 58, 7, "err_icmp_header"],
+      ] as const
+    ) {
+      const place = { moreFragments: true, dontFragment: false, id: ++id };
+      const v6 = { extensions: [fragmentHeader(0, true, id)] };
+      const packet = ip(family, { v4: place, v6 }, raw(protocol, filler(length)));
+      assertEquals(b.send(ethernet({}, packet)).reason, reason);
+    }
+  });
+}
