@@ -10,6 +10,8 @@
 #include "tunnel.h"
 
 #define GUE_VARIANT_SHIFT 6
+#define MAC_WORDS 3
+#define MAX_WORDS 5 /* with two tags */
 
 enum { ECN_NONE = 0, ECN_CONGESTION = 3, ECN_MASK = 3 };
 
@@ -287,20 +289,29 @@ always_inline enum decap_reason judge(struct cursor *c, struct layer *outer, enu
 	return hand_down_congestion(outer, &inner, inner_family);
 }
 
-/* Puts the Ethernet header, with the tags, right before the inner packet, and begins the frame there. */
-always_inline enum decap_reason strip(struct packet *p, void *inner, enum family family)
+/* Puts the Ethernet header, with its tags, right before the inner packet, and begins the frame there. */
+always_inline enum decap_reason strip(struct packet *p, struct cursor *c, struct layer *outer, void *inner,
+				      enum family family)
 {
+	const int surplus = inner - outer->start;
+	const __u32 words = MAC_WORDS + p->tags;
+	__u32 i, kept[MAX_WORDS], *link = (void *)p->ethernet;
 	__be16 *type = inner - sizeof(*type);
-	__u32 *from = (void *)p->ethernet, *to = (void *)type - (3 + p->tags) * sizeof(*to);
-	const int surplus = (void *)to - (void *)from;
-	int i;
 
-	/* MACs and tags are whole words, and fewer than any outer header has: the two do not overlap. */
-	for (i = 0; i < 5; i++)
-		if (i < 3 + p->tags)
-			to[i] = from[i];
+	if ((void *)(link + MAX_WORDS) > c->end)
+		return DECAP_ERR_ADJUST_FAILED;
+	for (i = 0; i < MAX_WORDS; i++)
+		kept[i] = link[i];
 	*type = family == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-	return bpf_xdp_adjust_head(p->ctx, surplus) ? DECAP_ERR_ADJUST_FAILED : DECAP_DECAPSULATED;
+	if (bpf_xdp_adjust_head(p->ctx, surplus))
+		return DECAP_ERR_ADJUST_FAILED;
+	link = (void *)(long)p->ctx->data;
+	if ((void *)(link + MAX_WORDS) > (void *)(long)p->ctx->data_end)
+		return DECAP_ERR_ADJUST_FAILED;
+	for (i = 0; i < MAX_WORDS; i++)
+		if (i < words)
+			link[i] = kept[i];
+	return DECAP_DECAPSULATED;
 }
 
 always_inline enum decap_reason unwrap(struct packet *p, struct cursor *c, struct layer *outer,
@@ -309,7 +320,7 @@ always_inline enum decap_reason unwrap(struct packet *p, struct cursor *c, struc
 	void *inner = c->at;
 	enum decap_reason reason = judge(c, outer, outer_family, inner_family);
 
-	return reason ? reason : strip(p, inner, inner_family);
+	return reason ? reason : strip(p, c, outer, inner, inner_family);
 }
 
 always_inline enum decap_reason decapsulate(struct packet *p, struct cursor *c, enum family family)

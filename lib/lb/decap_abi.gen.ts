@@ -20,7 +20,7 @@ export const DECAP_REASON = {
   DECAPSULATED: 0,
   /** Passed to the host untouched: neither IPv4 nor IPv6. */
   NOT_IP: 1,
-  /** Passed to the host untouched: IP, with something else than IP in it. */
+  /** Passed to the host untouched: IP, but no tunnel of a kind that balancers send. */
   NOT_A_TUNNEL: 2,
   /** Passed to the host untouched: an outer header or a tunnel that is broken or cut short. */
   UNREADABLE: 3,
@@ -129,7 +129,7 @@ export const PEER_KEY6 = {
 export const DECAP_REASON_TEXT: Readonly<Record<DecapReason, string>> = {
   decapsulated: "passed to the host without its outer header",
   not_ip: "passed to the host untouched: neither IPv4 nor IPv6",
-  not_a_tunnel: "passed to the host untouched: IP, with something else than IP in it",
+  not_a_tunnel: "passed to the host untouched: IP, but no tunnel of a kind that balancers send",
   unreadable: "passed to the host untouched: an outer header or a tunnel that is broken or cut short",
   fragment: "passed to the host untouched: a fragment of a tunnel packet; the balancer's MTU is too large",
   not_local: "passed to the host untouched: a tunnel packet to none of the outer addresses given",
