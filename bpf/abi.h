@@ -81,9 +81,11 @@ struct settings {
 	__u8 pad;
 	__u32 hash_key[10]; /* NH key of the flow hash, see hash.h */
 	__u64 hash_final; /* added between NH and its finaliser */
+	__be32 source_mask4; /* bits of the outer IPv4 source that the flow's hash fills */
+	__be32 source_mask6; /* those of the last 32 of the outer IPv6 source */
 	__u64 watchdog_ns; /* CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never */
 };
-_Static_assert(sizeof(struct settings) == 80, "settings");
+_Static_assert(sizeof(struct settings) == 88, "settings");
 
 /* Keys of the tries of blocked sources, as BPF_MAP_TYPE_LPM_TRIE wants them. */
 struct prefix4 {
@@ -167,6 +169,7 @@ _Static_assert(sizeof(struct ring_entry) == 8, "ring_entry");
 enum {
 	DESTINATION_IPV6 = 1, /* the outer header is an IPv6 one */
 	DESTINATION_NO_CHECKSUM = 2, /* the outer UDP checksum is left out */
+	DESTINATION_SPREAD = 4, /* the flow's hash fills some bits of the outer source: settings.source_mask... */
 };
 
 /* One cache line, all that forwarding needs. Slot 0 is nobody. */
@@ -176,7 +179,7 @@ struct destination {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 vlan; /* 0: untagged */
-	__u16 mtu; /* of the egress interface: the longest IP packet */
+	__u16 mtu; /* the longest IP packet on the way there */
 	__be16 tunnel_port;
 	__u8 tunnel; /* enum tunnel */
 	__u8 flags; /* DESTINATION_... */
@@ -304,7 +307,9 @@ struct destination_record {
 	__u8 flags; /* DESTINATION_... */
 	__u8 disabled;
 	__u8 used; /* 0: the record is free */
+	__u16 mtu; /* as asked for; 0: the interface's */
+	__u16 pad;
 };
-_Static_assert(sizeof(struct destination_record) == 32, "destination_record");
+_Static_assert(sizeof(struct destination_record) == 36, "destination_record");
 
 #endif

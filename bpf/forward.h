@@ -191,8 +191,12 @@ always_inline __u8 tos_of(struct packet *p, enum family family)
 	return family == IPV4 ? p->ip4->tos : bpf_ntohs(*(__be16 *)p->ip6) >> 4;
 }
 
+/*
+ * The outer source tells receivers nothing, so it may carry bits of the flow's hash where the tunnel has no
+ * ports: flows then spread over the receiver's queues. The bits are zero in what the client wrote.
+ */
 always_inline void write_outer4(struct iphdr *ip, struct destination *d, __u8 protocol, __u8 tos,
-				__u32 length)
+				__u32 length, __u32 entropy)
 {
 	const __u16 length_be = bpf_htons(length);
 
@@ -207,10 +211,16 @@ always_inline void write_outer4(struct iphdr *ip, struct destination *d, __u8 pr
 	ip->check = ~fold(d->outer_sum + length_be + bpf_htons(tos));
 	__builtin_memcpy(&ip->saddr, d->outer_source, 4);
 	__builtin_memcpy(&ip->daddr, d->outer_destination, 4);
+	if (unlikely(d->flags & DESTINATION_SPREAD)) {
+		const __be32 bits = entropy & settings.source_mask4;
+
+		ip->saddr |= bits;
+		ip->check = ~fold((__u16)~ip->check + (bits & 0xffff) + (bits >> 16));
+	}
 }
 
 always_inline void write_outer6(struct ipv6hdr *ip, struct destination *d, __u8 protocol, __u8 tos,
-				__u32 payload)
+				__u32 payload, __u32 entropy)
 {
 	*(__be32 *)ip = bpf_htonl(0x60000000 | tos << 20);
 	ip->payload_len = bpf_htons(payload);
@@ -218,6 +228,8 @@ always_inline void write_outer6(struct ipv6hdr *ip, struct destination *d, __u8 
 	ip->hop_limit = OUTER_TTL;
 	__builtin_memcpy(&ip->saddr, d->outer_source, 16);
 	__builtin_memcpy(&ip->daddr, d->outer_destination, 16);
+	if (unlikely(d->flags & DESTINATION_SPREAD))
+		ip->saddr.in6_u.u6_addr32[3] |= entropy & settings.source_mask6;
 }
 
 /* The source port spreads flows over the receiver's queues: RFC 7510's dynamic ports. */
@@ -297,13 +309,13 @@ always_inline struct verdict encapsulate(struct packet *p, struct destination *d
 
 		if (!ip)
 			return drop(REASON_ERR_INTERNAL);
-		write_outer4(ip, d, protocol, tos, length);
+		write_outer4(ip, d, protocol, tos, length, entropy);
 	} else {
 		struct ipv6hdr *ip = take(&c, struct ipv6hdr);
 
 		if (!ip)
 			return drop(REASON_ERR_INTERNAL);
-		write_outer6(ip, d, protocol, tos, length - sizeof(*ip));
+		write_outer6(ip, d, protocol, tos, length - sizeof(*ip), entropy);
 	}
 	if (!write_tunnel(&c, d, sum, entropy, length - overhead_of(TUNNEL_IPIP, outer), tunnel, inner))
 		return drop(REASON_ERR_INTERNAL);

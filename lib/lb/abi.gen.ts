@@ -180,13 +180,17 @@ export interface Settings {
   hashKey: number[];
   /** Added between NH and its finaliser. */
   hashFinal: bigint;
+  /** Bits of the outer IPv4 source that the flow's hash fills. */
+  sourceMask4: number;
+  /** Those of the last 32 of the outer IPv6 source. */
+  sourceMask6: number;
   /** CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never. */
   watchdogNs: bigint;
 }
 
 /** Size, offsets and codec of `struct settings`. */
 export const SETTINGS = {
-  size: 80,
+  size: 88,
   offsets: {
     abiVersion: 0,
     sampleMask: 4,
@@ -198,10 +202,12 @@ export const SETTINGS = {
     deny: 22,
     hashKey: 24,
     hashFinal: 64,
-    watchdogNs: 72,
+    sourceMask4: 72,
+    sourceMask6: 76,
+    watchdogNs: 80,
   },
   decode(bytes: Uint8Array, offset = 0): Settings {
-    const view = viewOf(bytes, offset, 80);
+    const view = viewOf(bytes, offset, 88);
     return {
       abiVersion: view.getUint32(0, true),
       sampleMask: view.getUint32(4, true),
@@ -213,11 +219,13 @@ export const SETTINGS = {
       deny: view.getUint8(22),
       hashKey: Array.from({ length: 10 }, (_, i) => view.getUint32(24 + 4 * i, true)),
       hashFinal: view.getBigUint64(64, true),
-      watchdogNs: view.getBigUint64(72, true),
+      sourceMask4: view.getUint32(72),
+      sourceMask6: view.getUint32(76),
+      watchdogNs: view.getBigUint64(80, true),
     };
   },
-  encode(value: Settings, into: Uint8Array = new Uint8Array(80), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 80);
+  encode(value: Settings, into: Uint8Array = new Uint8Array(88), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 88);
     view.setUint32(0, unsigned(value.abiVersion, 32, "settings.abi_version"), true);
     view.setUint32(4, unsigned(value.sampleMask, 32, "settings.sample_mask"), true);
     view.setUint32(8, unsigned(value.flowBudget, 32, "settings.flow_budget"), true);
@@ -229,7 +237,9 @@ export const SETTINGS = {
     into.fill(0, offset + 23, offset + 24);
     exactly(value.hashKey, 10, "settings.hash_key").forEach((each, i) => view.setUint32(24 + 4 * i, unsigned(each, 32, "settings.hash_key"), true));
     view.setBigUint64(64, unsigned64(value.hashFinal, "settings.hash_final"), true);
-    view.setBigUint64(72, unsigned64(value.watchdogNs, "settings.watchdog_ns"), true);
+    view.setUint32(72, unsigned(value.sourceMask4, 32, "settings.source_mask4"));
+    view.setUint32(76, unsigned(value.sourceMask6, 32, "settings.source_mask6"));
+    view.setBigUint64(80, unsigned64(value.watchdogNs, "settings.watchdog_ns"), true);
     return into;
   },
 } as const;
@@ -540,6 +550,9 @@ export const DESTINATION_IPV6 = 1;
 /** The outer UDP checksum is left out. */
 export const DESTINATION_NO_CHECKSUM = 2;
 
+/** The flow's hash fills some bits of the outer source: settings.source_mask... */
+export const DESTINATION_SPREAD = 4;
+
 /** One cache line, all that forwarding needs. Slot 0 is nobody. */
 export interface Destination {
   /** Of the slot: whoever remembers another one remembers somebody gone; 0: free. */
@@ -550,7 +563,7 @@ export interface Destination {
   sourceMac: Uint8Array;
   /** 0: untagged. */
   vlan: number;
-  /** Of the egress interface: the longest IP packet. */
+  /** The longest IP packet on the way there. */
   mtu: number;
   tunnelPort: number;
   /** Enum tunnel. */
@@ -1061,11 +1074,13 @@ export interface DestinationRecord {
   disabled: number;
   /** 0: the record is free. */
   used: number;
+  /** As asked for; 0: the interface's. */
+  mtu: number;
 }
 
 /** Size, offsets and codec of `struct destination_record`. */
 export const DESTINATION_RECORD = {
-  size: 32,
+  size: 36,
   offsets: {
     address: 0,
     service: 16,
@@ -1076,9 +1091,10 @@ export const DESTINATION_RECORD = {
     flags: 29,
     disabled: 30,
     used: 31,
+    mtu: 32,
   },
   decode(bytes: Uint8Array, offset = 0): DestinationRecord {
-    const view = viewOf(bytes, offset, 32);
+    const view = viewOf(bytes, offset, 36);
     return {
       address: bytes.slice(offset + 0, offset + 16),
       service: view.getUint32(16, true),
@@ -1089,10 +1105,11 @@ export const DESTINATION_RECORD = {
       flags: view.getUint8(29),
       disabled: view.getUint8(30),
       used: view.getUint8(31),
+      mtu: view.getUint16(32, true),
     };
   },
-  encode(value: DestinationRecord, into: Uint8Array = new Uint8Array(32), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 32);
+  encode(value: DestinationRecord, into: Uint8Array = new Uint8Array(36), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 36);
     into.set(exactly(value.address, 16, "destination_record.address"), offset + 0);
     view.setUint32(16, unsigned(value.service, 32, "destination_record.service"), true);
     view.setUint32(20, unsigned(value.generation, 32, "destination_record.generation"), true);
@@ -1102,6 +1119,8 @@ export const DESTINATION_RECORD = {
     view.setUint8(29, unsigned(value.flags, 8, "destination_record.flags"));
     view.setUint8(30, unsigned(value.disabled, 8, "destination_record.disabled"));
     view.setUint8(31, unsigned(value.used, 8, "destination_record.used"));
+    view.setUint16(32, unsigned(value.mtu, 16, "destination_record.mtu"), true);
+    into.fill(0, offset + 34, offset + 36);
     return into;
   },
 } as const;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Address, Mac } from "../net/address.ts";
+import { Address, Mac, type Prefix } from "../net/address.ts";
 import type { NextHop } from "../net/next_hop.ts";
 import type {
   Destination as DestinationEntry,
@@ -13,6 +13,7 @@ import type {
 import {
   DESTINATION_IPV6,
   DESTINATION_NO_CHECKSUM,
+  DESTINATION_SPREAD,
   SERVICE_KEY4,
   SERVICE_KEY6,
   TUNNELS,
@@ -77,9 +78,20 @@ function udpConstants(port: number, tunnel: TunnelType, inner: number): Uint8Arr
   return Uint8Array.of(0, IPPROTO.udp, port >>> 8, port & 0xff, 0, tunnel === "gue" ? inner : 0);
 }
 
-function flagsOf(spec: Required<Destination>, family: 4 | 6): number {
+function flagsOf(spec: Required<Destination>, family: 4 | 6, spread = false): number {
   return (family === 6 ? DESTINATION_IPV6 : 0) |
-    (spec.tunnelEncapNoChecksum ? DESTINATION_NO_CHECKSUM : 0);
+    (spec.tunnelEncapNoChecksum ? DESTINATION_NO_CHECKSUM : 0) |
+    (spread ? DESTINATION_SPREAD : 0);
+}
+
+/** Prefixes from which outer sources are taken, where they are not the interface's address. */
+export type OuterSources = Readonly<Record<4 | 6, Prefix | undefined>>;
+
+/** The bits of an outer source that the flow's hash fills: of an IPv6 one, of its last 32. */
+export function sourceMask(prefix: Prefix | undefined): number {
+  if (!prefix) return 0;
+  const bits = Math.min(32, (prefix.family === 4 ? 32 : 128) - prefix.length);
+  return 2 ** bits - 1;
 }
 
 /** What the program needs to send to a destination; without a next hop it can not. */
@@ -88,10 +100,15 @@ export function destinationEntry(
   nextHop: NextHop | undefined,
   generation: number,
   vipFamily: 4 | 6,
+  outerSources: OuterSources,
 ): DestinationEntry {
   const address = Address.parse(spec.address);
-  const source = (address.family === 4 ? nextHop?.source4 : nextHop?.source6)?.bytes ??
-    new Uint8Array(address.bytes.length);
+  const spread = spec.tunnelType === "ipip" || spec.tunnelType === "gre"
+    ? outerSources[address.family]
+    : undefined;
+  const own = address.family === 4 ? nextHop?.source4 : nextHop?.source6;
+  const source = (spread?.network ?? own)?.bytes ?? new Uint8Array(address.bytes.length);
+  const mtu = Math.min(nextHop?.mtu ?? 0, 0xffff);
   const { inner, outer } = protocols(spec.tunnelType, vipFamily);
   return {
     generation,
@@ -99,10 +116,10 @@ export function destinationEntry(
     destinationMac: Mac.parse(nextHop?.destinationMac ?? NO_MAC).bytes,
     sourceMac: Mac.parse(nextHop?.sourceMac ?? NO_MAC).bytes,
     vlan: nextHop?.vlan ?? 0,
-    mtu: Math.min(nextHop?.mtu ?? 0, 0xffff),
+    mtu: spec.mtu ? Math.min(spec.mtu, mtu) : mtu,
     tunnelPort: spec.tunnelPort,
     tunnel: TUNNELS.indexOf(spec.tunnelType),
-    flags: flagsOf(spec, address.family),
+    flags: flagsOf(spec, address.family, spread !== undefined),
     outerSum: address.family === 4 ? onesSum(outerHeader(outer), source, address.bytes) : 0,
     udpSum: onesSum(udpConstants(spec.tunnelPort, spec.tunnelType, inner), source, address.bytes),
     outerSource: field(source),
@@ -127,6 +144,7 @@ export function destinationRecord(
     flags: flagsOf(spec, address.family),
     disabled: Number(spec.disable),
     used: 1,
+    mtu: spec.mtu,
   };
 }
 
@@ -171,6 +189,7 @@ export const FREE_DESTINATION: DestinationRecord = {
   flags: 0,
   disabled: 0,
   used: 0,
+  mtu: 0,
 };
 
 /** The record of an id that no service has. */

@@ -12,6 +12,7 @@ import {
   u32,
   type XdpLink,
 } from "../bpf/mod.ts";
+import { Prefix } from "../net/address.ts";
 import {
   ABI_VERSION,
   DESTINATION,
@@ -30,6 +31,7 @@ import {
   VIP,
   type Vip as VipEntry,
 } from "./abi.gen.ts";
+import { type OuterSources, sourceMask } from "./entries.ts";
 import { InvalidValueError } from "./errors.ts";
 import { expandKey } from "./flow_hash.ts";
 import { CounterTable, Table } from "./table.ts";
@@ -65,6 +67,19 @@ function size(options: Options, name: keyof Sizes, fallback: number): number {
   return value;
 }
 
+function outerSource(options: Options, family: 4 | 6): Prefix | undefined {
+  const field = family === 4 ? "outerSource4" : "outerSource6";
+  const text = options[field];
+  if (text === undefined) return undefined;
+  try {
+    const prefix = Prefix.parse(text);
+    if (prefix.family === family) return prefix;
+  } catch {
+    // As below.
+  }
+  throw new InvalidValueError(field, text, `${field} "${text}" is not an IPv${family} prefix`);
+}
+
 function policy(
   options: Options,
   name: "unknownPort" | "expired",
@@ -97,6 +112,8 @@ export class Instance {
   readonly serviceRecords: Table<ServiceRecord>;
   readonly destinationRecords: Table<DestinationRecord>;
   readonly retiredCounters: BpfMap;
+  /** Where the outer sources of tunnels without ports come from. */
+  readonly outerSources: OuterSources;
   /** The program's clock; tests replace it together with the program's own. */
   clock: Clock = monotonicNs;
   readonly #object: BpfObject;
@@ -104,7 +121,13 @@ export class Instance {
   readonly #interfaces: BpfMap;
   readonly #links = new Map<string, XdpLink>();
 
-  private constructor(object: BpfObject, sizes: Sizes, settings: Settings) {
+  private constructor(
+    object: BpfObject,
+    sizes: Sizes,
+    settings: Settings,
+    outerSources: OuterSources,
+  ) {
+    this.outerSources = outerSources;
     this.sizes = sizes;
     this.#object = object;
     this.program = object.program("xvs");
@@ -153,6 +176,7 @@ export class Instance {
         `hashKey has ${hashKey.length} bytes: it must have 16`,
       );
     }
+    const outerSources = { 4: outerSource(options, 4), 6: outerSource(options, 6) };
     const elf = await elfOf(OBJECT);
     using stack = new DisposableStack();
     const object = stack.use(BpfObject.open(elf, { name: "xvs" }));
@@ -181,7 +205,9 @@ export class Instance {
       sampleBudget: Math.max(1, sizes.maxFlows >>> 1),
       hashKey: [...key.words],
       hashFinal: key.final,
-    });
+      sourceMask4: sourceMask(outerSources[4]),
+      sourceMask6: sourceMask(outerSources[6]),
+    }, outerSources);
     stack.move();
     return instance;
   }

@@ -225,7 +225,9 @@ export class Registry {
           continue;
         }
         const { slot, generation } = member;
-        entries.push([slot, destinationEntry(spec, nextHop, generation, entry.vip.address.family)]);
+        const { family } = entry.vip.address;
+        const { outerSources } = this.#instance;
+        entries.push([slot, destinationEntry(spec, nextHop, generation, family, outerSources)]);
         records.push([slot, destinationRecord(spec, generation, entry.id)]);
       }
     }

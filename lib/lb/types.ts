@@ -37,12 +37,20 @@ export interface Service {
 export interface Destination {
   /** IPv4 or IPv6, whatever the family of the VIP. */
   address: string;
-  /** Default "none": the destination is on a network that the balancer is on too. */
+  /**
+   * Default "none": the destination is on a network that the balancer is on too. "gue" is variant 0; its
+   * variant 1 is the same bytes as "fou".
+   */
   tunnelType?: TunnelType;
   /** UDP port of the tunnel: 1 to 65535 for "fou" and "gue", which alone have one. */
   tunnelPort?: number;
   /** Leave out the checksum of the tunnel's UDP header. Default false. */
   tunnelEncapNoChecksum?: boolean;
+  /**
+   * The longest IP packet on the way there, in bytes, if that is less than the interface's MTU. Default 0:
+   * it is not.
+   */
+  mtu?: number;
   /** Share of new flows relative to the others', 0 to 65535. Default 1. */
   weight?: number;
   /** Drain: no new flows, old ones stay. Default false. */
@@ -139,6 +147,13 @@ export interface Options {
    * none. Default: all while they are few, then as few as keeps the table half empty.
    */
   trackMask?: number;
+  /**
+   * A prefix from which tunnels without ports (ipip, gre) take their outer IPv4 source, by the flow's hash,
+   * so that receivers spread flows over their queues. Default: the interface's own address for all.
+   */
+  outerSource4?: string;
+  /** As `outerSource4`, for IPv6; the hash fills the last 32 bits at most. */
+  outerSource6?: string;
   /** What becomes of packets to a port of a VIP that has no service. Default "drop". */
   unknownPort?: "drop" | "pass" | "reject";
   /** What becomes of packets whose TTL is used up: "reject" answers, as routers do. Default "reject". */
@@ -148,6 +163,8 @@ export interface Options {
 }
 
 const DEFAULT_IDLE_TIMEOUT = { tcp: 900, udp: 60 };
+/** What every IPv4 network carries: RFC 791. */
+const MIN_MTU = 576;
 const MAX_IDLE_TIMEOUT = 365 * 86400;
 
 /** `192.0.2.1:80/tcp`, `[2001:db8::1]:53/udp`. */
@@ -249,7 +266,7 @@ export function completeService(service: Service): Required<Service> {
  */
 export function completeDestination(destination: Destination): Required<Destination> {
   const { tunnelType = "none", tunnelPort = 0, weight = 1, disable = false } = destination;
-  const { tunnelEncapNoChecksum = false } = destination;
+  const { tunnelEncapNoChecksum = false, mtu = 0 } = destination;
   const address = unicast(destination.address, "address", "Destination").toString();
   if (!TUNNELS.includes(tunnelType)) {
     throw new InvalidValueError(
@@ -267,6 +284,7 @@ export function completeDestination(destination: Destination): Required<Destinat
       `Tunnel "${tunnelType}" of destination "${address}" has no port, but ${tunnelPort} is given`,
     );
   }
+  if (mtu !== 0) integer(mtu, MIN_MTU, 65535, "mtu", "MTU");
   integer(weight, 0, 65535, "weight", "Weight");
-  return { address, tunnelType, tunnelPort, tunnelEncapNoChecksum, weight, disable };
+  return { address, tunnelType, tunnelPort, tunnelEncapNoChecksum, mtu, weight, disable };
 }

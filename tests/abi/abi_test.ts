@@ -137,14 +137,20 @@ Deno.test("settings holds numbers of 64 bits and lists", () => {
     flowBudget: 8192,
     sampleBudget: 2,
     icmpBudget: 3,
+    unknownPort: 1,
+    expired: 2,
+    deny: 3,
     hashKey: [1, 2, 3, 4, 5, 6, 7, 8, 9, 0x80000000],
     hashFinal: 0xfedcba9876543210n,
+    sourceMask4: 0x0000ffff,
+    sourceMask6: 0xffffffff,
+    watchdogNs: 0x0102030405060708n,
   };
   const bytes = hex(`
-    01000000 ffffffff 00200000 02000000 03000000 00000000
+    01000000 ffffffff 00200000 02000000 03000000 01020300
     01000000 02000000 03000000 04000000 05000000
     06000000 07000000 08000000 09000000 00000080
-    1032547698badcfe`);
+    1032547698badcfe 0000ffff ffffffff 0807060504030201`);
   assertEquals(abi.SETTINGS.encode(value), bytes);
   assertEquals(abi.SETTINGS.decode(bytes), value);
 });
