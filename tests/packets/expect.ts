@@ -4,7 +4,13 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { addressWords, expandKey, FlowHash, portsWord } from "../../lib/lb/flow_hash.ts";
+import {
+  addressWords,
+  expandKey,
+  FlowHash,
+  type HashValue,
+  portsWord,
+} from "../../lib/lb/flow_hash.ts";
 import { Address } from "../../lib/net/address.ts";
 import type { TunnelType } from "../../mod.ts";
 import { BALANCER_MAC } from "./build.ts";
@@ -40,7 +46,7 @@ export interface Tuple {
 }
 
 /** The hash of a flow; `sticky`: of the addresses alone. */
-export function hashOf(tuple: Tuple, sticky = false): { high: number; low: number } {
+export function hashOf(tuple: Tuple, sticky = false): HashValue {
   const source = addressWords(Address.parse(tuple.source).bytes);
   const destination = addressWords(Address.parse(tuple.destination).bytes);
   const ports = sticky ? 0 : portsWord(tuple.sourcePort, tuple.destinationPort);
