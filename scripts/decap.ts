@@ -17,17 +17,21 @@ import {
   toJson,
   untilInterrupted,
   UsageError,
+  whole,
 } from "./common.ts";
 
 const HELP = `decap.ts [OPTIONS] --peer PREFIX --vip ADDRESS IFACE[,IFACE...]
 
-Takes the outer header off packets that a balancer at PREFIX sends through an ipip tunnel
-to VIP ADDRESS, and hands them to this host, which must have the VIP, as on its loopback.
-Such packets from anybody else are dropped. All others reach the host as they are.
+Takes the outer header off packets that a balancer at PREFIX sends through a tunnel to VIP
+ADDRESS, and hands them to this host, which must have the VIP, as on its loopback. Such
+packets from anybody else are dropped. All others reach the host as they are. The tunnels
+are ipip and gre, and fou and gue on the ports given.
 
   -p, --peer PREFIX      a balancer's address, or a network of them; may be repeated
   -v, --vip ADDRESS      an inner destination address; may be repeated
   -a, --address ADDRESS  only tunnels to this outer address (default: to any); may be repeated
+      --fou PORT         a UDP port of fou; may be repeated
+      --gue PORT         a UDP port of gue; may be repeated
       --mode MODE        native, generic or auto (default auto)
   -r, --run SECONDS      how long; 0 is until interrupted (default 0)
       --json             a line of JSON a second
@@ -49,9 +53,9 @@ interface Request {
 
 function parse(argv: string[]): Request | undefined {
   const { _: words, help, json, ...args } = parseArgs(argv, {
-    string: ["peer", "vip", "address", "mode", "run", "_"],
+    string: ["peer", "vip", "address", "fou", "gue", "mode", "run", "_"],
     boolean: ["json", "help"],
-    collect: ["peer", "vip", "address"],
+    collect: ["peer", "vip", "address", "fou", "gue"],
     alias: { peer: "p", vip: "v", address: "a", run: "r", help: "h" },
     default: { mode: "auto", run: "0" },
     unknown: (name) => {
@@ -70,6 +74,8 @@ function parse(argv: string[]): Request | undefined {
       peers: args.peer,
       vips: args.vip,
       ...(args.address.length > 0 ? { addresses: args.address } : {}),
+      fouPorts: args.fou.map((port) => whole(port, 65535, "FOU port")),
+      guePorts: args.gue.map((port) => whole(port, 65535, "GUE port")),
       mode: parseMode(args.mode),
     },
     seconds: parseSeconds(args.run),

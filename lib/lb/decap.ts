@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { BpfObject, type BpfProgram, elfOf, type XdpLink } from "../bpf/mod.ts";
+import { type BpfMap, BpfObject, type BpfProgram, elfOf, type XdpLink } from "../bpf/mod.ts";
 import { Address, AddressError, Prefix } from "../net/address.ts";
 import type { LinkInfo } from "../net/ip.ts";
+import { TUNNEL } from "./abi.gen.ts";
 import { OBJECT } from "./decap.gen.ts";
 import { DECAP_REASONS, type DecapReason, PEER_KEY4, PEER_KEY6 } from "./decap_abi.gen.ts";
 import { InvalidValueError } from "./errors.ts";
@@ -24,6 +25,10 @@ export interface DecapOptions {
   vips: readonly string[];
   /** The outer destination addresses that are taken for this host's. Default: any. */
   addresses?: readonly string[];
+  /** UDP ports of FOU: IP directly in UDP. Default: none. */
+  fouPorts?: readonly number[];
+  /** UDP ports of GUE: variant 0 without options, and variant 1. Default: none. */
+  guePorts?: readonly number[];
   /** How to attach: "auto" is native if the driver has it, else generic. Default "auto". */
   mode?: Mode | "auto";
   /** How many peers, VIPs and addresses of each family there may be. Default 1024. */
@@ -38,9 +43,9 @@ export interface DecapCounter {
 }
 
 /**
- * Takes the outer header off packets that a known peer sent to a VIP, in any mix of IPv4 and IPv6, and hands
- * them to the host as if they had come without. All other packets reach the host as they are, but for those
- * that are for a VIP and do not come from a peer: these are dropped.
+ * Takes the outer header off packets that a known peer sent to a VIP, through any tunnel that a balancer has
+ * and in any mix of IPv4 and IPv6, and hands them to the host as if they had come without. All other packets
+ * reach the host as they are, but for those that are for a VIP and do not come from a peer: these are dropped.
  *
  * ```ts
  * using decapsulator = await Decapsulator.create(["eth0"], {
@@ -85,16 +90,19 @@ export class Decapsulator implements Disposable {
     interfaces: readonly string[],
     options: DecapOptions,
   ): Promise<Decapsulator> {
-    const { addresses, mode = "auto", maxEntries = 1024 } = options;
+    const { addresses, fouPorts = [], guePorts = [], mode = "auto", maxEntries = 1024 } = options;
     integer(maxEntries, 1, MAX_ENTRIES, "maxEntries", "maxEntries");
+    const tunnels = udpTunnels(fouPorts, guePorts);
     const found = await findInterfaces([...new Set(interfaces)]);
     using owned = new DisposableStack();
     const object = owned.use(BpfObject.open(await elfOf(OBJECT), { name: "decap" }));
     for (const map of ["peers", "vips", "addresses"]) {
       for (const family of [4, 6]) object.setMaxEntries(`${map}${family}`, 2 * maxEntries);
     }
+    object.setMaxEntries("udp_tunnels", Math.max(tunnels.size, 1));
     object.setVariable("only_addresses", addresses !== undefined).load();
     const decapsulator = owned.use(new Decapsulator(object, maxEntries));
+    setUdpTunnels(object.map("udp_tunnels"), tunnels);
     decapsulator.setPeers(options.peers);
     decapsulator.setVips(options.vips);
     decapsulator.#addresses.replace(
@@ -151,6 +159,28 @@ export class Decapsulator implements Disposable {
 
   #attach({ name, ifindex }: LinkInfo, mode: Mode | "auto"): void {
     this.#links.set(name, this.#owned.use(this.program.attachXdp(ifindex, { mode })));
+  }
+}
+
+/** What each port is for. */
+function udpTunnels(fouPorts: readonly number[], guePorts: readonly number[]): Map<number, number> {
+  const tunnels = new Map<number, number>();
+  for (const port of fouPorts) {
+    tunnels.set(integer(port, 1, 65535, "fouPorts", "FOU port"), TUNNEL.FOU);
+  }
+  for (const port of guePorts) {
+    integer(port, 1, 65535, "guePorts", "GUE port");
+    if (tunnels.get(port) === TUNNEL.FOU) {
+      throw new InvalidValueError("guePorts", port, `Port ${port} cannot be both FOU and GUE`);
+    }
+    tunnels.set(port, TUNNEL.GUE);
+  }
+  return tunnels;
+}
+
+function setUdpTunnels(map: BpfMap, tunnels: ReadonlyMap<number, number>): void {
+  for (const [port, tunnel] of tunnels) {
+    map.update(Uint8Array.of(port >> 8, port & 0xff), Uint8Array.of(tunnel));
   }
 }
 
