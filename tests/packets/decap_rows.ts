@@ -1,5 +1,6 @@
 /**
- * Packets for the decapsulator, and what is to become of each.
+ * Packets for the decapsulator, and what is to become of each. Other tunnels than IP in IP, and tagged frames,
+ * are in `decap_tunnel_rows.ts`.
  *
  * @module
  */
@@ -20,24 +21,29 @@ import {
   udp,
 } from "./build.ts";
 
-type Family = 4 | 6;
+/** An IP version. */
+export type Family = 4 | 6;
 
 /** By family. */
 export const PEER = { 4: "10.1.0.1", 6: "fd00:1::1" } as const;
-const HOST = { 4: "10.1.0.10", 6: "fd00:1::10" } as const;
-const CLIENT = { 4: "198.51.100.7", 6: "2001:db8:1::7" } as const;
+export const HOST = { 4: "10.1.0.10", 6: "fd00:1::10" } as const;
+export const CLIENT = { 4: "198.51.100.7", 6: "2001:db8:1::7" } as const;
 export const VIP = { 4: "192.0.2.1", 6: "2001:db8::1" } as const;
+/** Ports whose bytes differ. */
+export const UDP_PORTS = { fou: 5555, gue: 6080 } as const;
 export const OPTIONS: DecapOptions = {
   peers: ["10.1.0.0/28", "fd00:1::/124"],
   vips: [VIP[4], VIP[6]],
+  fouPorts: [UDP_PORTS.fou],
+  guePorts: [UDP_PORTS.gue],
 };
 
-const FAMILIES = [4, 6] as const;
+export const FAMILIES = [4, 6] as const;
 export const MIXES = FAMILIES.flatMap((inner) => FAMILIES.map((outer) => ({ inner, outer })));
 const PORTS = { sourcePort: 40000, destinationPort: 80 };
 export const SEGMENT = tcp(PORTS, filler(100));
 /** RFC 2473, section 4.1.1, as Linux sends it: limit 4, and a PadN. */
-const ENCAPSULATION_LIMIT = { protocol: 60, rest: Uint8Array.of(0, 4, 1, 4, 1, 1, 0) };
+export const ENCAPSULATION_LIMIT = { protocol: 60, rest: Uint8Array.of(0, 4, 1, 4, 1, 1, 0) };
 
 /** An IP packet of either family; `fields` are those of both. */
 export function ip(

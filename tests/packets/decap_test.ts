@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Decapsulator } from "../../lib/lb/decap.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { type DecapOptions, Decapsulator } from "../../lib/lb/decap.ts";
 import { DECAP_REASONS, type DecapReason } from "../../lib/lb/decap_abi.gen.ts";
 import { InvalidValueError, TableFullError } from "../../lib/lb/errors.ts";
 import { random } from "../unit/random.ts";
 import { ethernet } from "./build.ts";
 import { ip, MIXES, OPTIONS, packet, PEER, ROWS, SEGMENT, tunnel, VIP } from "./decap_rows.ts";
+import { KINDS, TUNNEL_ROWS, within } from "./decap_tunnel_rows.ts";
 import { parse } from "./parse.ts";
 
 const XDP_DROP = 1;
@@ -46,7 +47,8 @@ Deno.test.afterAll(() => {
   shared.close();
 });
 
-for (const { name, frame, reason, out = frame, octets = frame.length - 14, options } of ROWS) {
+for (const row of [...ROWS, ...TUNNEL_ROWS]) {
+  const { name, frame, reason, out = frame, octets = frame.length - 14, options } = row;
   Deno.test(`decap: ${reason}: ${name}`, async () => {
     using own = options && await Decapsulator.create([], { ...OPTIONS, ...options });
     assertEquals(send(own ?? shared, frame), {
@@ -67,15 +69,18 @@ Deno.test("decap: there is a row for every reason but the one that no packet pro
 
 for (const { inner, outer } of MIXES) {
   Deno.test(`decap: IPv${inner} in IPv${outer} takes over congestion as RFC 6040 has it`, () => {
-    for (const outerEcn of [0, 1, 2, 3]) {
-      for (const innerEcn of [1, 2, 3]) {
-        const tos = 0xb8 | innerEcn;
-        const frame = ethernet({}, tunnel(outer, ip(inner, { tos }, SEGMENT), { tos: outerEcn }));
-        const { reason, frame: out } = send(shared, frame);
-        assertEquals(reason, "decapsulated");
-        const wanted = ip(inner, { tos: outerEcn === 3 ? tos | 3 : tos }, SEGMENT);
-        assertEquals(out, ethernet({}, wanted));
-        parse(out);
+    for (const kind of KINDS) {
+      for (const outerEcn of [0, 1, 2, 3]) {
+        for (const innerEcn of [1, 2, 3]) {
+          const tos = 0xb8 | innerEcn;
+          const payload = within(kind, inner, ip(inner, { tos }, SEGMENT));
+          const frame = ethernet({}, tunnel(outer, payload, { tos: outerEcn }));
+          const { reason, frame: out } = send(shared, frame);
+          assertEquals(reason, "decapsulated");
+          const wanted = ip(inner, { tos: outerEcn === 3 ? tos | 3 : tos }, SEGMENT);
+          assertEquals(out, ethernet({}, wanted));
+          parse(out);
+        }
       }
     }
   });
@@ -138,17 +143,35 @@ Deno.test("decap: what cannot be is refused in a sentence, and changes nothing",
   assertEquals(send(decapsulator, ethernet({}, tunnel(4, packet(4)))).reason, "decapsulated");
 });
 
+Deno.test("decap: a port that cannot be is refused in a sentence", async () => {
+  const cases: [Partial<DecapOptions>, string][] = [
+    [{ fouPorts: [0] }, "FOU port 0 is not a whole number from 1 to 65535"],
+    [{ guePorts: [6080, 65536] }, "GUE port 65536 is not a whole number from 1 to 65535"],
+    [{ fouPorts: [1, 2], guePorts: [3, 2] }, "Port 2 cannot be both FOU and GUE"],
+  ];
+  for (const [ports, message] of cases) {
+    const refused = Decapsulator.create([], { ...OPTIONS, fouPorts: [], guePorts: [], ...ports });
+    await assertRejects(() => refused, InvalidValueError, message);
+  }
+});
+
 Deno.test("decap: whatever bytes come, they are cut right, passed untouched, or dropped", () => {
-  const seeds = MIXES.map(({ inner, outer }) => ethernet({}, tunnel(outer, packet(inner))));
+  const seeds = MIXES.flatMap(({ inner, outer }) =>
+    KINDS.flatMap((kind) =>
+      [[], [{ id: 100 }], [{ type: 0x88a8, id: 7 }, { id: 100 }]].map((tags) =>
+        ethernet({ tags }, tunnel(outer, within(kind, inner, packet(inner))))
+      )
+    )
+  );
   const next = random(20);
   const below = (limit: number) => next() % limit;
   const seen = new Set<DecapReason>();
-  for (let round = 0; round < 5000; round++) {
+  for (let round = 0; round < 10_000; round++) {
     const seed = seeds[below(seeds.length)]!;
     const sent = seed.slice(0, below(4) === 0 ? 14 + below(seed.length - 13) : undefined);
     // Mostly in the headers, where it matters.
     for (let flips = below(4); flips > 0; flips--) {
-      sent[12 + below(sent.length - 12) % 90]! ^= 1 << below(8);
+      sent[12 + below(sent.length - 12) % 110]! ^= 1 << below(8);
     }
     const { action, reason, frame } = send(shared, sent);
     seen.add(reason);
@@ -160,17 +183,24 @@ Deno.test("decap: whatever bytes come, they are cut right, passed untouched, or 
     }
     const surplus = sent.length - frame.length;
     assert(surplus >= 20 && surplus % 4 === 0, `${surplus} bytes were taken off`);
-    assertEquals(frame.subarray(0, 12), sent.subarray(0, 12));
-    const version = frame[14]! >> 4;
+    const link = linkSize(sent);
+    assertEquals(frame.subarray(0, link - 2), sent.subarray(0, link - 2));
+    const version = frame[link]! >> 4;
     assertEquals(
-      frame.subarray(12, 14),
+      frame.subarray(link - 2, link),
       version === 4 ? Uint8Array.of(8, 0) : Uint8Array.of(0x86, 0xdd),
     );
     const expected = sent.slice(surplus);
     // ECN and the checksum over it may change: RFC 6040.
-    const mutable = version === 4 ? [15, 24, 25] : [15];
-    for (const at of [...Array(14).keys(), ...mutable]) expected[at] = frame[at]!;
+    const mutable = version === 4 ? [link + 1, link + 10, link + 11] : [link + 1];
+    for (const at of [...Array(link).keys(), ...mutable]) expected[at] = frame[at]!;
     assertEquals(frame, expected);
   }
   assert(seen.size >= 8, `only ${[...seen]}`);
 });
+
+/** How many bytes the Ethernet header has, with up to two tags. */
+function linkSize(frame: Uint8Array): number {
+  const isTag = (at: number) => ["8100", "88a8"].includes(frame.subarray(at, at + 2).toHex());
+  return !isTag(12) ? 14 : !isTag(16) ? 18 : 22;
+}
