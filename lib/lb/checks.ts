@@ -74,8 +74,9 @@ export function passable(
     );
   }
   if (unresolved) return undefined;
-  const family = Address.parse(address).family;
-  if (tunnelType !== "none" && !(family === 4 ? way.source4 : way.source6)) {
+  if (tunnelType === "none") return way;
+  const { family } = Address.parse(address);
+  if (!(family === 4 ? way.source4 : way.source6)) {
     const why =
       `interface "${way.interface}" has no IPv${family} address for the tunnel to start from`;
     throw new UnreachableError(address, why);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Address } from "../net/address.ts";
+import { Address } from "../net/address.ts";
 import type { NextHop } from "../net/next_hop.ts";
 import type { RingState } from "./change.ts";
 import type { Destination, Service } from "./types.ts";
@@ -40,7 +40,13 @@ export interface Plan {
   destinations: { spec: Required<Destination>; nextHop: NextHop | undefined }[] | undefined;
 }
 
-/** Equal field by field. */
-export function same(a: object | undefined, b: object | undefined): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
+/** Equal field by field; both have the same fields. */
+export function same<T extends object>(a: T | undefined, b: T | undefined): boolean {
+  if (a === b) return true;
+  if (!a || !b) return false;
+  return (Object.keys(a) as (keyof T)[]).every((key) => {
+    const one = a[key], other = b[key];
+    if (one instanceof Address && other instanceof Address) return one.equals(other);
+    return one === other;
+  });
 }

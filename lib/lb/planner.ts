@@ -18,6 +18,12 @@ export interface Wish {
 
 type Ways = ReadonlyMap<string, NextHop | NextHopError>;
 
+/** A destination as it shall be, and as it is, if it is there. */
+interface Draft {
+  spec: Required<Destination>;
+  before: Member | undefined;
+}
+
 /** Makes plans for services. */
 export class Planner {
   readonly #nextHops: NextHopSource;
@@ -36,24 +42,29 @@ export class Planner {
   }
 
   /**
+   * Plans for wishes. Next hops are asked for where none is known: {@linkcode Planner.renew} keeps the
+   * others true.
+   *
    * @throws {InvalidValueError} when a new destination is behind a router and has no tunnel
    * @throws {UnreachableError} when there is no way to a new destination
    */
   async plan(wishes: readonly Wish[]): Promise<Plan[]> {
-    const ways = await this.#ways(
-      wishes.flatMap(({ destinations = [] }) => destinations),
-      this.#timeoutMs,
-    );
-    return wishes.map(({ spec, destinations }) => {
+    const drafts = wishes.map(({ spec, destinations }) => {
       const members = this.#services.get(serviceName(spec))?.members;
-      return {
-        spec,
-        destinations: destinations?.map((destination) => ({
-          spec: destination,
-          nextHop: wayTo(destination, ways, members?.get(destination.address)),
-        })),
-      };
+      return destinations?.map((each): Draft => ({
+        spec: each,
+        before: members?.get(each.address),
+      }));
     });
+    const unknown = drafts.flatMap((each) => each ?? []).filter(needsWay).map(({ spec }) => spec);
+    const ways = await this.#ways(unknown, this.#timeoutMs);
+    return wishes.map(({ spec }, i) => ({
+      spec,
+      destinations: drafts[i]?.map((draft) => ({
+        spec: draft.spec,
+        nextHop: needsWay(draft) ? wayTo(draft, ways) : draft.before?.nextHop,
+      })),
+    }));
   }
 
   /** Plans for the services of which a next hop has become another. Neighbours of nobody are let go. */
@@ -66,7 +77,7 @@ export class Planner {
       spec,
       destinations: [...members.values()].map((member) => ({
         spec: member.spec,
-        nextHop: wayTo(member.spec, ways, member),
+        nextHop: wayTo({ spec: member.spec, before: member }, ways),
       })),
     })).filter(({ destinations }, i) =>
       destinations.some(({ spec, nextHop }) =>
@@ -86,19 +97,19 @@ function addressesOf(destinations: readonly Destination[]): Address[] {
   return [...new Set(destinations.map(({ address }) => address))].map(Address.parse);
 }
 
+function needsWay({ spec, before }: Draft): boolean {
+  return before?.nextHop === undefined || before.spec.tunnelType !== spec.tunnelType;
+}
+
 /**
  * The way to a destination. For one that is there already the last known way is better than none: a server
  * that has gone from the network must not stand in the way of other changes, nor of its own removal.
  */
-function wayTo(
-  destination: Required<Destination>,
-  ways: Ways,
-  before: Member | undefined,
-): NextHop | undefined {
+function wayTo({ spec, before }: Draft, ways: Ways): NextHop | undefined {
   try {
-    return passable(destination, ways.get(destination.address)!) ?? before?.nextHop;
+    return passable(spec, ways.get(spec.address)!) ?? before?.nextHop;
   } catch (error) {
-    if (before?.spec.tunnelType !== destination.tunnelType) throw error;
+    if (before?.spec.tunnelType !== spec.tunnelType) throw error;
     return before.nextHop;
   }
 }
