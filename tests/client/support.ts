@@ -107,6 +107,11 @@ export class Subject implements AsyncDisposable {
     return this.#ringOf(this.entry(service).id);
   }
 
+  /** The ids of the maps that hold rings, by the number of the service; 0 where there never was one. */
+  rings(): number[] {
+    return Array.from({ length: this.instance.sizes.maxServices }, (_, id) => this.#ringOf(id));
+  }
+
   /** What packets find of a service. */
   entry(service: Service): { id: number; ringSize: number; vip: number; sticky: number } {
     const address = Address.parse(service.address);
@@ -139,7 +144,7 @@ export class Subject implements AsyncDisposable {
       ),
       destinationRecords: [...instance.destinationRecords.entries()]
         .filter(([, { used }]) => used === 1),
-      rings: Array.from({ length: instance.sizes.maxServices }, (_, id) => this.#ringOf(id)),
+      rings: this.rings(),
       files: openFiles(),
     };
   }
