@@ -2,7 +2,7 @@
 
 T =
 
-.PHONY: help demo test bpf verify check
+.PHONY: help demo test bench bpf verify check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,10 @@ test: ## set up what is missing, and run all tests, or those of one folder: make
 	@rm -rf coverage
 	@deno test -A --coverage=coverage --coverage-raw-data-only tests/$(T)
 	@deno coverage --exclude='/tests/|\.gen\.ts$$' coverage
+
+bench: ## nanoseconds a packet, beside floor programs
+	@scripts/setup.sh run
+	@deno run -A scripts/bench.ts
 
 bpf: ## rebuild the BPF objects and what is generated from them
 	@scripts/setup.sh build

@@ -221,6 +221,11 @@ export class Instance {
     SETTINGS.encode(value, this.#settings);
   }
 
+  /** A map by its name in `bpf/maps.h`. */
+  map(name: string): BpfMap {
+    return this.#object.map(name);
+  }
+
   /** A global variable of the program, live. */
   variable(name: string): Uint8Array {
     return this.#object.variable(name);
