@@ -4,7 +4,7 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { kernelRelease } from "../../lib/bpf/mod.ts";
+import { kernelRelease, possibleCpus } from "../../lib/bpf/mod.ts";
 import { type Reason, REASON_COUNTER, REASONS, type Settings } from "../../lib/lb/abi.gen.ts";
 import { Instance } from "../../lib/lb/instance.ts";
 import type { NextHopSource } from "../../lib/lb/seams.ts";
@@ -24,7 +24,8 @@ export const IFINDEX = 1;
 /** The balancer's own addresses, from which tunnels start. */
 export const OUTER_SOURCE = { 4: "10.0.0.254", 6: "fd00::fe" } as const;
 
-const SIZES = { maxServices: 64, maxDestinations: 256, maxFlows: 4096 };
+/** Each CPU has its share of the flows, and one of them may meet all packets of a test. */
+const SIZES = { maxServices: 64, maxDestinations: 256, maxFlows: 2048 * possibleCpus() };
 /** More than any header that the program puts before a frame; Linux before 6.6 takes 32. */
 const POISON = kernelAtLeast(6, 6) ? 64 : 32;
 const NS_PER_S = 1_000_000_000;

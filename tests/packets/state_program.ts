@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { possibleCpus } from "../../lib/bpf/mod.ts";
 import { isTracked } from "../../lib/lb/change.ts";
 import { Connections } from "../../lib/lb/connections.ts";
 import { Instance } from "../../lib/lb/instance.ts";
@@ -77,7 +78,7 @@ export class Program implements Executor, Disposable {
   }
 
   static async create(afterChange?: AfterChange): Promise<Program> {
-    const sizes = { maxServices: 1, maxDestinations: 256, maxFlows: 4096 };
+    const sizes = { maxServices: 1, maxDestinations: 256, maxFlows: 1024 * possibleCpus() };
     const instance = await Instance.load({ ...sizes, hashKey: HASH_KEY }, { manual_clock: 1 });
     // The histories have samples of their own; a CPU that halved them would be right, but not alike.
     instance.settings = { ...instance.settings, sampleBudget: 0xffffffff };
