@@ -49,7 +49,7 @@ const NEXT_HOPS: NextHopSource = {
       }])),
     ),
   retain: () => Promise.resolve(),
-  follow: async function* () {},
+  follow: async function* (): AsyncGenerator<void> {},
   close: () => Promise.resolve(),
 };
 

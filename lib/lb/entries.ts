@@ -100,7 +100,7 @@ export function destinationEntry(
   nextHop: NextHop | undefined,
   generation: number,
   vipFamily: 4 | 6,
-  outerSources: OuterSources,
+  outerSources: OuterSources = { 4: undefined, 6: undefined },
 ): DestinationEntry {
   const address = Address.parse(spec.address);
   const spread = spec.tunnelType === "ipip" || spec.tunnelType === "gre"
