@@ -1,24 +1,25 @@
 /**
- * Both ends of the tunnel between real sockets: the balancer encapsulates, `scripts/decap.ts` on every server
+ * Both ends of the tunnels between real sockets: the balancer encapsulates, `scripts/decap.ts` on every server
  * takes the outer header off. One server is behind a router.
  *
  * @module
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Lab, LAB_ECHO_PORT, type LabNode } from "../../lib/net/lab.ts";
+import { Lab, LAB_ECHO_PORT, LAB_HTTP_PORTS, type LabNode } from "../../lib/net/lab.ts";
 import { Held, spread } from "../../lib/net/lab_client.ts";
-import type { DecapCounter, DecapReason, Destination, Service } from "../../mod.ts";
+import type { DecapReason, Destination, Service } from "../../mod.ts";
+import { decapsulate, exchange, Script, through, TUNNELS, url } from "./decap_script.ts";
 import { Remote } from "./remote.ts";
 
-type Counters = Record<DecapReason, Record<keyof DecapCounter, number>>;
-
-const SCRIPT = new URL("../../scripts/decap.ts", import.meta.url).pathname;
+const FAMILIES = [4, 6] as const;
+const MIXES = FAMILIES.flatMap((inner) => FAMILIES.map((outer) => ({ inner, outer })));
+const [HTTP_PORT, OTHER_HTTP_PORT] = LAB_HTTP_PORTS;
 
 /** One lab for all tests of this file; each has a balancer and decapsulators of its own. */
 let lab: Lab;
 
 Deno.test.beforeAll(async () => {
-  lab = await Lab.create({ name: "decap", destinations: 2, routed: 1 });
+  lab = await Lab.create({ name: "decap", destinations: 3, routed: 1 });
 });
 
 Deno.test.afterAll(async () => {
@@ -29,88 +30,13 @@ function servers(): LabNode[] {
   return [...lab.destinations, ...lab.routed];
 }
 
-function address(node: LabNode, family: 4 | 6): string {
-  return family === 4 ? node.address4 : node.address6;
+function vip(family: 4 | 6): string {
+  return lab.vips.find((vip) => vip.includes(":") === (family === 6))!;
 }
 
-function service(family: 4 | 6): Required<Pick<Service, "address" | "port">> {
-  return { address: lab.vips.find((vip) => vip.includes(":") === (family === 6))!, port: 80 };
-}
-
-function destinations(family: 4 | 6): Destination[] {
-  return servers().map((node) => ({ address: address(node, family), tunnelType: "ipip" }));
-}
-
-/** `scripts/decap.ts` on a server, from when it is attached until it is disposed. */
-class Script implements AsyncDisposable {
-  readonly child: Deno.ChildProcess;
-  readonly #lines: ReadableStreamDefaultReader<string>;
-  #rest = "";
-
-  private constructor(child: Deno.ChildProcess) {
-    this.child = child;
-    this.#lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  }
-
-  static async start(node: LabNode, peers: string[], ...flags: string[]): Promise<Script> {
-    const lists = [
-      ...peers.map((peer) => `--peer=${peer}`),
-      ...lab.vips.map((vip) => `--vip=${vip}`),
-    ];
-    const child = node.spawn(
-      [Deno.execPath(), "run", "-A", "--no-check", SCRIPT, ...lists, ...flags, node.interface],
-      { stdin: "null", stdout: "piped" },
-    );
-    const script = new Script(child);
-    await script.line();
-    return script;
-  }
-
-  /** The next line of its output. */
-  async line(): Promise<string> {
-    while (!this.#rest.includes("\n")) {
-      const { value, done } = await this.#lines.read();
-      if (done) throw new Error("decap.ts ended by itself");
-      this.#rest += value;
-    }
-    const [line, ...rest] = this.#rest.split("\n");
-    this.#rest = rest.join("\n");
-    return line!;
-  }
-
-  /** Reads no more: what it writes next meets a closed pipe. */
-  async hangUp(): Promise<void> {
-    await this.#lines.cancel();
-  }
-
-  /** What `--json` tells of all that was sent before this call. */
-  async counters(): Promise<Counters> {
-    const calledAt = Date.now();
-    for (;;) {
-      const { time, counters } = JSON.parse(await this.line());
-      if (Date.parse(time) > calledAt) return counters;
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.child.kill("SIGTERM");
-    } catch {
-      // It has ended.
-    }
-    await this.hangUp();
-    await this.child.status;
-  }
-}
-
-/** Decapsulators on all servers. */
-async function decapsulate(
-  stack: AsyncDisposableStack,
-  peers = [lab.balancer.address4, lab.balancer.address6],
-): Promise<Script[]> {
-  return await Promise.all(
-    servers().map(async (node) => stack.use(await Script.start(node, peers, "--json"))),
-  );
+/** Each server behind a tunnel of its own; `turn` by turn each is behind every one. */
+function destinations(family: 4 | 6, turn: number): Destination[] {
+  return servers().map((node, i) => through(TUNNELS[(i + turn) % TUNNELS.length]!, node, family));
 }
 
 async function xdpOn(node: LabNode): Promise<boolean> {
@@ -118,7 +44,7 @@ async function xdpOn(node: LabNode): Promise<boolean> {
 }
 
 /** Every server answers, and gets through the tunnel what belongs to each answer. */
-async function testSpread(http: ReturnType<typeof service>, scripts: Script[]): Promise<void> {
+async function testSpread(http: Service, scripts: Script[]): Promise<void> {
   const packets = async (): Promise<number[]> =>
     await Promise.all(scripts.map(async (script) => {
       const { decapsulated, ...others } = await script.counters();
@@ -139,22 +65,6 @@ async function testSpread(http: ReturnType<typeof service>, scripts: Script[]): 
   });
 }
 
-async function testBulk({ address }: ReturnType<typeof service>): Promise<void> {
-  const pattern = Uint8Array.from({ length: 5_000_000 }, (_, i) => i % 251);
-  const sha256 = new Uint8Array(await crypto.subtle.digest("SHA-256", pattern)).toHex();
-  const url = `http://${address.includes(":") ? `[${address}]` : address}`;
-  const curl = ["curl", "-sS", "--max-time", "20"];
-  const file = await Deno.makeTempFile();
-  try {
-    await lab.client.run([...curl, "-o", file, `${url}/bytes/${pattern.length}`]);
-    assertEquals(await Deno.readFile(file), pattern);
-    const counted = await lab.client.run([...curl, "--data-binary", `@${file}`, `${url}/count`]);
-    assertEquals(JSON.parse(counted), { bytes: pattern.length, sha256 });
-  } finally {
-    await Deno.remove(file);
-  }
-}
-
 async function testDatagrams(echo: Service): Promise<void> {
   const flows = { mode: "talk", connections: 60, intervalMs: 20 } as const;
   await using held = await Held.open(lab.client, { ...echo, ...flows });
@@ -165,30 +75,39 @@ async function testDatagrams(echo: Service): Promise<void> {
 
 Deno.test("lab: what is sent through a tunnel arrives as if there were none", async (t) => {
   await using stack = new AsyncDisposableStack();
-  const scripts = await decapsulate(stack);
+  const scripts = await decapsulate(stack, lab);
   const remote = stack.use(await Remote.create(lab));
-  for (const inner of [4, 6] as const) {
-    for (const outer of [4, 6] as const) {
-      const http = service(inner);
-      const echo = { ...http, port: LAB_ECHO_PORT, protocol: "udp" as const };
-      for (const each of [http, echo]) {
-        await remote.call("setService", each, ...destinations(outer));
-      }
-      const what = `IPv${inner} in IPv${outer}`;
-      await t.step(`${what}: HTTP reaches every server`, () => testSpread(http, scripts));
-      await t.step(`${what}: 5 MB go up and down, intact`, () => testBulk(http));
-      await t.step(`${what}: datagrams reach every server`, () => testDatagrams(echo));
+  for (const [turn, { inner, outer }] of MIXES.entries()) {
+    const address = vip(inner);
+    const http = { address, port: HTTP_PORT! };
+    const echo = { address, port: LAB_ECHO_PORT, protocol: "udp" as const };
+    for (const each of [http, echo]) {
+      await remote.call("setService", each, ...destinations(outer, turn));
+    }
+    const what = `IPv${inner} in IPv${outer}`;
+    await t.step(`${what}: HTTP reaches every server`, () => testSpread(http, scripts));
+    await t.step(`${what}: datagrams reach every server`, () => testDatagrams(echo));
+    for (const [i, destination] of destinations(outer, turn).entries()) {
+      const { name } = servers()[i]!;
+      await t.step(
+        `${what}: 5 MB go down and up through ${destination.tunnelType} to ${name}, intact`,
+        async () => {
+          const port = OTHER_HTTP_PORT!;
+          await remote.call("setService", { address, port }, destination);
+          await exchange(lab, address, port);
+        },
+      );
     }
   }
 });
 
 Deno.test("lab: what a balancer that is no peer sends is dropped", async () => {
-  const http = service(4);
+  const address = vip(4);
   await using stack = new AsyncDisposableStack();
-  const scripts = await decapsulate(stack, ["10.99.0.0/16", lab.balancer.address6]);
+  const scripts = await decapsulate(stack, lab, ["10.99.0.0/16", lab.balancer.address6]);
   const remote = stack.use(await Remote.create(lab));
-  await remote.call("setService", http, ...destinations(4));
-  const curl = ["curl", "-s", "--max-time", "1", `http://${http.address}/`];
+  await remote.call("setService", { address, port: HTTP_PORT }, ...destinations(4, 0));
+  const curl = ["curl", "-s", "--max-time", "1", url(address, "/")];
   assertEquals((await lab.client.attempt(curl)).code, 28); // Timed out.
   const counters = await Promise.all(scripts.map((script) => script.counters()));
   const sum = (reason: DecapReason): number =>
@@ -200,7 +119,7 @@ Deno.test("lab: what a balancer that is no peer sends is dropped", async () => {
 Deno.test("lab: decap.ts prints a table, and detaches when it is told to end", async () => {
   const [node] = lab.destinations;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    await using script = await Script.start(node!, ["10.1.0.1"]);
+    await using script = await Script.start(lab, node!, ["10.1.0.1"]);
     assert(await xdpOn(node!));
     assertMatch(await script.line(), /^\d\d:\d\d:\d\d$/);
     assertMatch(await script.line(), /^reason +packets +packets\/s +bits\/s$/);
@@ -213,7 +132,7 @@ Deno.test("lab: decap.ts prints a table, and detaches when it is told to end", a
 
 Deno.test("lab: decap.ts ends in silence when nobody reads any more", async () => {
   const [node] = lab.destinations;
-  await using script = await Script.start(node!, ["10.1.0.1"], "--json");
+  await using script = await Script.start(lab, node!, ["10.1.0.1"], "--json");
   await script.hangUp();
   assertEquals((await script.child.status).code, 0);
   assert(!await xdpOn(node!));
@@ -221,7 +140,7 @@ Deno.test("lab: decap.ts ends in silence when nobody reads any more", async () =
 
 Deno.test("lab: decap.ts leaves nothing behind when it is killed", async () => {
   const [node] = lab.destinations;
-  await using script = await Script.start(node!, ["10.1.0.1"]);
+  await using script = await Script.start(lab, node!, ["10.1.0.1"]);
   assert(await xdpOn(node!));
   script.child.kill("SIGKILL");
   await script.child.status;
