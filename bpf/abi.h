@@ -33,7 +33,7 @@ enum reason {
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
 	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it */
-	REASON_ERR_EXTENSIONS, /* dropped: IPv6 with more extension headers than are looked behind; hardly well meant */
+	REASON_ERR_EXTENSIONS, /* dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant */
 	REASON_ERR_EXPIRED, /* dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute */
 	REASON_ERR_L4_UNSUPPORTED, /* dropped: to a VIP, but neither TCP, UDP nor ICMP */
 	REASON_ERR_TCP_HEADER, /* dropped: a TCP header that is cut short or too small */

@@ -268,10 +268,12 @@ always_inline int step(struct xdp_md *ctx, struct walk *walk)
 		if (bpf_xdp_load_bytes(ctx, walk->offset, &extension, sizeof(extension)))
 			return 0;
 		size = (extension.length + 1) * 8;
+		if (size > walk->length)
+			return 0;
 		walk->protocol = extension.protocol;
 		break;
 	case IPPROTO_FRAGMENT:
-		if (bpf_xdp_load_bytes(ctx, walk->offset, &fragment, sizeof(fragment)))
+		if (size > walk->length || bpf_xdp_load_bytes(ctx, walk->offset, &fragment, sizeof(fragment)))
 			return 0;
 		walk->protocol = fragment.protocol;
 		walk->fragment_id = fragment.id;
@@ -280,8 +282,6 @@ always_inline int step(struct xdp_md *ctx, struct walk *walk)
 	default:
 		return 0;
 	}
-	if (size > walk->length)
-		return 0;
 	walk->offset += size;
 	walk->length -= size;
 	return walk->fragment != FRAGMENT_LATER;

@@ -44,7 +44,10 @@ export const REASON = {
   ERR_TOT_LEN: 11,
   /** Dropped: a fragment that came before its first one, or too long after it. */
   ERR_FRAGMENTED: 12,
-  /** Dropped: IPv6 with more extension headers than are looked behind; hardly well meant. */
+  /**
+   * Dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well
+   * meant.
+   */
   ERR_EXTENSIONS: 13,
   /** Dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute. */
   ERR_EXPIRED: 14,
@@ -1140,7 +1143,7 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   err_malformed: "dropped: an IP header that contradicts itself; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
   err_fragmented: "dropped: a fragment that came before its first one, or too long after it",
-  err_extensions: "dropped: IPv6 with more extension headers than are looked behind; hardly well meant",
+  err_extensions: "dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant",
   err_expired: "dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute",
   err_l4_unsupported: "dropped: to a VIP, but neither TCP, UDP nor ICMP",
   err_tcp_header: "dropped: a TCP header that is cut short or too small",

@@ -118,6 +118,7 @@ for (const family of FAMILIES) {
     for (const mtu of [1400, 3000]) {
       b.nextHops.set(way.address, { mtu });
       await b.client.setService(service, through("ipip", way.address));
+      await b.nextHops.tell();
       const fits = frameOf(mtu - 20, family, {});
       assertForwarded(fits, b.send(fits), way);
       const frame = frameOf(mtu - 19, family, {});

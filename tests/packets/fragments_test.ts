@@ -47,6 +47,7 @@ for (const family of FAMILIES) {
             const way = { address: address(outer, 2), tunnel, vlan };
             b.nextHops.set(way.address, { vlan });
             await b.client.setService(service, through(tunnel, way.address));
+            await b.nextHops.tell();
             for (const tags of TAGS) {
               for (const packet of fragmentsOf(family, segment, 0xb9)) {
                 const frame = ethernet({ tags, minimum: 64 }, packet);
