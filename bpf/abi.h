@@ -26,7 +26,7 @@ enum reason {
 	REASON_WATCHDOG, /* passed to the host: the client has given no sign of life for too long */
 	REASON_ICMP_ECHO_REQUEST, /* a ping of a VIP, answered here */
 	REASON_ICMP_ERROR, /* an ICMP error about a flow, sent to the destination that the flow belongs to */
-	REASON_TOO_BIG, /* answered: once encapsulated it would exceed the MTU; path MTU discovery at work */
+	REASON_TOO_BIG, /* answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work */
 	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
 	REASON_ICMP_LIMITED, /* dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood */
 	REASON_ERR_DENIED, /* dropped: to a VIP, from a prefix that is blocked */

@@ -219,23 +219,25 @@ always_inline struct verdict answer_error(struct packet *p, __u32 type, __u32 co
 	return done ? transmit(reason) : drop(REASON_ERR_ADJUST_FAILED);
 }
 
+/* Never about an ICMP error, nor about any but the first fragment: RFC 1122, section 3.2.2. */
+always_inline int deserves_answer(struct packet *p)
+{
+	return !p->quoted && p->fragment != FRAGMENT_LATER;
+}
+
 /* The client is told how long its packets may be, as by any router: RFC 1191, RFC 8201. */
 always_inline struct verdict answer_too_big(struct packet *p, enum family family)
 {
 	const __be32 mtu = bpf_htonl(p->mtu);
 
+	if (!deserves_answer(p))
+		return drop(REASON_TOO_BIG);
 	if (family == IPV6)
 		return answer_error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, REASON_TOO_BIG, family);
 	return answer_error(p, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, mtu,
 			    p->ip4->frag_off & bpf_htons(IP_DONT_FRAGMENT) ? REASON_TOO_BIG :
 									     REASON_TOO_BIG_FRAGMENTABLE,
 			    family);
-}
-
-/* Never about an ICMP error, nor about any but the first fragment: RFC 1122, section 3.2.2. */
-always_inline int deserves_answer(struct packet *p)
-{
-	return !p->quoted && p->fragment != FRAGMENT_LATER;
 }
 
 always_inline struct verdict answer_expired(struct packet *p, enum family family)

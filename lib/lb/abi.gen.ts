@@ -30,7 +30,10 @@ export const REASON = {
   ICMP_ECHO_REQUEST: 4,
   /** An ICMP error about a flow, sent to the destination that the flow belongs to. */
   ICMP_ERROR: 5,
-  /** Answered: once encapsulated it would exceed the MTU; path MTU discovery at work. */
+  /**
+   * Answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery
+   * at work.
+   */
   TOO_BIG: 6,
   /** Answered as too_big, though it came without DF; that client may never learn. */
   TOO_BIG_FRAGMENTABLE: 7,
@@ -1136,7 +1139,7 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   watchdog: "passed to the host: the client has given no sign of life for too long",
   icmp_echo_request: "a ping of a VIP, answered here",
   icmp_error: "an ICMP error about a flow, sent to the destination that the flow belongs to",
-  too_big: "answered: once encapsulated it would exceed the MTU; path MTU discovery at work",
+  too_big: "answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work",
   too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
   icmp_limited: "dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood",
   err_denied: "dropped: to a VIP, from a prefix that is blocked",

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { possibleCpus } from "../../lib/bpf/mod.ts";
 import { POLICY, type Reason } from "../../lib/lb/abi.gen.ts";
-import { ethernet, type EthernetFields, filler, tcp, udp } from "./build.ts";
+import { ethernet, type EthernetFields, filler, fragmentHeader, raw, tcp, udp } from "./build.ts";
 import { assertForwarded, HASH_KEY, overheadOf } from "./expect.ts";
 import { type Balancer, packetTests, type Sent } from "./harness.ts";
 import { type Header, parse } from "./parse.ts";
@@ -40,6 +40,18 @@ function frameOf(
 ): Uint8Array {
   const headers = (family === 4 ? 20 : 40) + 20 + (fields.v4?.options?.length ?? 0);
   return ethernet(link, ip(family, fields, tcp(PORTS, filler(length - headers))));
+}
+
+/** An ICMP error about a flow of the VIP, as an IP packet of so many bytes. */
+function errorOf(length: number, family: Family, ttl = 61): Uint8Array {
+  const ends = { source: VIP[family], destination: CLIENT[family] };
+  const ports = { sourcePort: PORTS.destinationPort, destinationPort: PORTS.sourcePort };
+  const size = family === 4 ? 20 : 40;
+  const about = ip(family, ends, tcp(ports, filler(length))).encode().subarray(
+    0,
+    length - size - 8,
+  );
+  return ethernet({}, ip(family, { ttl }, icmp(family, EXPIRED[family], about)));
 }
 
 /** The frame was answered, from the VIP to the client, by an error that quotes how it begins. */
@@ -134,6 +146,28 @@ for (const family of FAMILIES) {
     assertForwarded(frame, b.send(frame), way);
   });
 
+  test(`nobody is told that an error about the IPv${family} VIP is too big`, async (b) => {
+    await b.client.setService(service, through("ipip", address(4, 2)));
+    assertEquals(b.send(errorOf(MTU - 20, family)).reason, "icmp_error");
+    const { action, reason } = b.send(errorOf(MTU - 19, family));
+    assertEquals([action, reason], ["drop", "too_big"]);
+  });
+
+  test(`a fragment but the first is too big for the IPv${family} VIP without an answer`, async (b) => {
+    await b.client.setService(service, through("ipip", address(4, 2)));
+    const fragment = (offset: number, length: number): Uint8Array => {
+      const v6 = { extensions: [fragmentHeader(offset, true, 1)] };
+      const v4 = { dontFragment: false, moreFragments: true, fragmentOffset: offset };
+      const headers = family === 4 ? 20 : 48;
+      const content = offset === 0 ? tcp(PORTS) : raw(6, filler(length - headers));
+      return ethernet({}, ip(family, { v4, v6 }, content));
+    };
+    assertEquals(b.send(fragment(0, 0)).reason, "forwarded");
+    assertEquals(b.send(fragment(5, MTU - 20)).reason, "forwarded");
+    const { action, reason } = b.send(fragment(5, MTU - 19));
+    assertEquals([action, reason], ["drop", "too_big"]);
+  });
+
   test(`a packet to the IPv${family} VIP that has used up its TTL is answered`, async (b) => {
     await b.client.setService(service, { address: address(4, 2) });
     for (const tags of TAGS) {
@@ -159,10 +193,7 @@ for (const family of FAMILIES) {
 
   test(`nobody is told that an error about the IPv${family} VIP has expired`, async (b) => {
     await b.client.setService(service, { address: address(4, 2) });
-    const ends = { source: VIP[family], destination: CLIENT[family] };
-    const about = ip(family, ends, tcp({ sourcePort: 80, destinationPort: 40000 })).encode();
-    const frame = ethernet({}, ip(family, { ttl: 1 }, icmp(family, EXPIRED[family], about)));
-    const { action, reason } = b.send(frame);
+    const { action, reason } = b.send(errorOf(200, family, 1));
     assertEquals([action, reason], ["drop", "err_expired"]);
   });
 
