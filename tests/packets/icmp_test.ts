@@ -1,7 +1,16 @@
 /** Pings of a VIP, and ICMP errors about its flows. */
 import { assertEquals } from "@std/assert";
 import type { Protocol } from "../../mod.ts";
-import { ethernet, filler, fragmentHeader, type IcmpFields, raw, tcp, udp } from "./build.ts";
+import {
+  ethernet,
+  type EthernetFields,
+  filler,
+  fragmentHeader,
+  type IcmpFields,
+  raw,
+  tcp,
+  udp,
+} from "./build.ts";
 import type { Layer } from "./build.ts";
 import { forwarded, HASH_KEY, hashOf, lengthOf, parseAny } from "./expect.ts";
 import { type Balancer, macOf, packetTests } from "./harness.ts";
@@ -99,9 +108,15 @@ function answer(family: Family, protocol: Protocol, more: IpFields = {}): Layer 
 }
 
 /** What a router says about a packet; of that it quotes so many bytes. */
-function complaint(family: Family, fields: IcmpFields, about: Layer, quote = 504): Uint8Array {
+function complaint(
+  family: Family,
+  fields: IcmpFields,
+  about: Layer,
+  quote = 504,
+  link: EthernetFields = {},
+): Uint8Array {
   const body = about.encode().subarray(0, quote);
-  return ethernet({}, ip(family, { source: ROUTER[family] }, icmp(family, fields, body)));
+  return ethernet(link, ip(family, { source: ROUTER[family] }, icmp(family, fields, body)));
 }
 
 for (const family of FAMILIES) {
@@ -117,15 +132,22 @@ for (const family of FAMILIES) {
         const name = `an error about ${protocol} of an IPv${family} VIP goes by ${tunnel} ` +
           `to an IPv${outer} destination`;
         test(name, async (b) => {
-          const way = { address: address(outer, 2), tunnel };
-          await b.client.setService(service, through(tunnel, way.address));
-          for (const [type, code] of ERRORS[family]) {
-            for (const quote of [family === 4 ? 28 : 48, 61, 504]) {
-              const about = answer(family, protocol);
-              const frame = complaint(family, { type, code, rest: 1280 }, about, quote);
-              const sent = b.send(frame);
-              assertEquals([sent.action, sent.reason], ["tx", "icmp_error"]);
-              assertEquals(parseAny(sent.frame), forwarded(parse(frame), way, entropy));
+          const about = answer(family, protocol);
+          for (const vlan of [0, 200]) {
+            const way = { address: address(outer, 2), tunnel, vlan };
+            b.nextHops.set(way.address, { vlan });
+            await b.client.setService(service, through(tunnel, way.address));
+            await b.nextHops.tell();
+            for (const [type, code] of ERRORS[family]) {
+              for (const quote of [family === 4 ? 28 : 48, 61, 504]) {
+                for (const tags of TAGS) {
+                  const fields = { type, code, rest: 1280 };
+                  const frame = complaint(family, fields, about, quote, { tags, minimum: 64 });
+                  const sent = b.send(frame);
+                  assertEquals([sent.action, sent.reason], ["tx", "icmp_error"]);
+                  assertEquals(parseAny(sent.frame), forwarded(parse(frame), way, entropy));
+                }
+              }
             }
           }
         });
