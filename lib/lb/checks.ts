@@ -40,14 +40,14 @@ export function checkOptions(options: Options): void {
  *
  * @throws {InvalidValueError} when one does
  */
-export function refuseTwice(names: readonly string[], what: string): void {
+export function refuseTwice(names: readonly string[], what: string, where = ""): void {
   const seen = new Set<string>();
   for (const name of names) {
     if (seen.has(name)) {
       throw new InvalidValueError(
         "address",
         name,
-        `Cannot set ${what} "${name}": it is given twice`,
+        `Cannot set ${what} "${name}"${where}: it is given twice`,
       );
     }
     seen.add(name);

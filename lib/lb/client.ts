@@ -227,6 +227,7 @@ export class Client implements AsyncDisposable {
         destination: { ...member.spec },
         activeConnections: open,
         mac: member.nextHop?.destinationMac,
+        interface: member.nextHop?.interface,
         ...counted,
       };
     });
@@ -307,7 +308,8 @@ export class Client implements AsyncDisposable {
     }));
     refuseTwice(plans.map(({ spec }) => serviceName(spec)), "service");
     for (const { spec, destinations } of plans) {
-      refuseTwice(destinations.map(({ address }) => address), `${serviceName(spec)}: destination`);
+      const ofService = ` of service "${serviceName(spec)}"`;
+      refuseTwice(destinations.map(({ address }) => address), "destination", ofService);
     }
     await this.#change(() => this.#commit(plans));
   }

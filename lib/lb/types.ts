@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Address } from "../net/address.ts";
+import { Address, type AddressError } from "../net/address.ts";
 import { type Tunnel, TUNNELS } from "./abi.gen.ts";
 import { InvalidValueError } from "./errors.ts";
 
@@ -86,6 +86,8 @@ export interface DestinationExtended {
   metrics: Metrics;
   /** Where frames towards it are sent: its own MAC, or its router's. Undefined: not known (yet). */
   mac: string | undefined;
+  /** The interface that they leave by, which the program must be attached to. Undefined: not known (yet). */
+  interface: string | undefined;
 }
 
 /** A VIP: an address that at least one service has. */
@@ -186,11 +188,11 @@ export function unicast(text: string, field: string, what: string): Address {
   let address: Address;
   try {
     address = Address.parse(text);
-  } catch (cause) {
+  } catch (error) {
     throw new InvalidValueError(
       field,
       text,
-      `${what} "${text}" is not an IPv4 or IPv6 address: ${(cause as Error).message}`,
+      `${what} "${text}" is no address: ${(error as AddressError).why}`,
     );
   }
   const bad = address.isUnspecified

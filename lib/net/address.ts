@@ -9,10 +9,13 @@ export class AddressError extends Error {
   override readonly name = "AddressError";
   /** What was given. */
   readonly value: string;
+  /** Why it is none, for a person. */
+  readonly why: string;
 
   constructor(kind: string, value: string, why: string) {
     super(`Cannot read ${kind} "${value}": ${why}`);
     this.value = value;
+    this.why = why;
   }
 }
 

@@ -134,7 +134,7 @@ const FAILURES: Failure[] = [
     name: "a destination given twice, once in other words",
     act: (client) => client.setService(service(1), A, B, { address: `::ffff:${A.address}` }),
     error: InvalidValueError,
-    says: `Cannot set 192.0.2.1:80/tcp: destination "${A.address}": it is given twice`,
+    says: `Cannot set destination "${A.address}" of service "192.0.2.1:80/tcp": it is given twice`,
     data: { value: A.address },
   },
   {

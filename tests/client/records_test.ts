@@ -32,6 +32,7 @@ function recorded({ instance }: Subject): Record<string, unknown> {
         tunnelType: TUNNELS[record.tunnel],
         tunnelPort: record.tunnelPort,
         tunnelEncapNoChecksum: (record.flags & 2) !== 0,
+        mtu: record.mtu,
         weight: record.weight,
         disable: record.disabled === 1,
       },
@@ -142,6 +143,7 @@ clientTest("tables and client agree through 150 changes, done and refused", asyn
       tunnelType,
       tunnelPort: tunnelType === "fou" || tunnelType === "gue" ? 1 + below(65535) : 0,
       tunnelEncapNoChecksum: below(2) === 0,
+      mtu: pick(0, 1280, 1500),
     };
   };
   const some = (): Destination[] => [

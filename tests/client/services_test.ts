@@ -22,6 +22,7 @@ const COMPLETE = {
   tunnelType: "none",
   tunnelPort: 0,
   tunnelEncapNoChecksum: false,
+  mtu: 0,
   weight: 1,
   disable: false,
 } as const;
@@ -115,7 +116,7 @@ clientTest(
       { ...A, ...COMPLETE, weight: 3, tunnelType: "gue", tunnelPort: 6080 },
     ]);
     const [first] = client.destinations(HTTP);
-    assertEquals(first!.mac, "02:00:00:00:00:bb");
+    assertEquals([first!.mac, first!.interface], ["02:00:00:00:00:bb", "lo"]);
     assertEquals(first!.activeConnections, 0);
   },
 );

@@ -39,13 +39,13 @@ clientTest("an address is the same in any spelling", async ({ client }) => {
 const NO_HOST = "it must be a unicast address of a host";
 
 const BAD_SERVICES: [field: string, value: unknown, says: string][] = [
-  ["address", "", 'VIP "" is not an IPv4 or IPv6 address'],
-  ["address", "192.0.2", 'VIP "192.0.2" is not an IPv4 or IPv6 address'],
-  ["address", "192.0.2.256", 'VIP "192.0.2.256" is not an IPv4 or IPv6 address'],
-  ["address", "192.0.2.01", 'VIP "192.0.2.01" is not an IPv4 or IPv6 address'],
-  ["address", "192.0.2.1/32", 'VIP "192.0.2.1/32" is not an IPv4 or IPv6 address'],
-  ["address", "example.org", 'VIP "example.org" is not an IPv4 or IPv6 address'],
-  ["address", "fe80::1%eth0", 'VIP "fe80::1%eth0" is not an IPv4 or IPv6 address'],
+  ["address", "", 'VIP "" is no address'],
+  ["address", "192.0.2", 'VIP "192.0.2" is no address: it is neither an IPv4 dotted quad nor IPv6'],
+  ["address", "192.0.2.256", 'VIP "192.0.2.256" is no address'],
+  ["address", "192.0.2.01", 'VIP "192.0.2.01" is no address'],
+  ["address", "192.0.2.1/32", 'VIP "192.0.2.1/32" is no address'],
+  ["address", "example.org", 'VIP "example.org" is no address'],
+  ["address", "fe80::1%eth0", 'VIP "fe80::1%eth0" is no address'],
   ["address", "0.0.0.0", `VIP "0.0.0.0" is unspecified: ${NO_HOST}`],
   ["address", "::", `VIP "::" is unspecified: ${NO_HOST}`],
   ["address", "127.0.0.1", `VIP "127.0.0.1" is a loopback address: ${NO_HOST}`],
@@ -83,13 +83,14 @@ clientTest("a service that cannot be is refused by every method", async ({ clien
 });
 
 const BAD_DESTINATIONS: [given: Partial<Destination>, field: string, says: string][] = [
-  [{ address: "10.0.0" }, "address", 'Destination "10.0.0" is not an IPv4 or IPv6 address'],
+  [{ address: "10.0.0" }, "address", 'Destination "10.0.0" is no address'],
   [{ address: "127.0.0.2" }, "address", `Destination "127.0.0.2" is a loopback address`],
   [{ address: "ff02::1" }, "address", 'Destination "ff02::1" is a multicast address'],
   [{ address: "0.0.0.0" }, "address", 'Destination "0.0.0.0" is unspecified'],
   [{ weight: -1 }, "weight", "Weight -1 is not a whole number from 0 to 65535"],
   [{ weight: 0.5 }, "weight", "Weight 0.5 is not a whole number from 0 to 65535"],
   [{ weight: Infinity }, "weight", "Weight Infinity is not a whole number from 0 to 65535"],
+  [{ mtu: 575 }, "mtu", "MTU 575 is not a whole number from 576 to 65535"],
   [
     { tunnelType: "vxlan" as "gre" },
     "tunnelType",
@@ -127,7 +128,7 @@ clientTest("a destination that cannot be is refused by every method", async ({ c
 });
 
 clientTest("vip() of what is no address says so", ({ client }) => {
-  const says = 'VIP "web" is not an IPv4 or IPv6 address';
+  const says = 'VIP "web" is no address';
   assertThrows(() => client.vip("web"), InvalidValueError, says);
   return Promise.resolve();
 });
