@@ -4,10 +4,11 @@
  *
  * @module
  */
+import { findInterfaces } from "../lib/lb/interfaces.ts";
 import { Client } from "../mod.ts";
 import { Display } from "./balance_display.ts";
 import { parse } from "./balance_options.ts";
-import { main, print, sleep, untilInterrupted } from "./common.ts";
+import { main, print, sleep, untilInterrupted, UsageError } from "./common.ts";
 
 const HELP = `balance.ts [OPTIONS] IFACE[,IFACE...] ROUTER/PREFIX VIP RIP...
 
@@ -39,17 +40,35 @@ For example, until interrupted, with twice the share for the second server:
       eth0 10.1.2.254/24 192.168.101.1 10.1.10.100 10.1.10.101
 `;
 
+/** What leaves by an interface that is not attached would be lost. */
+function requireInterfaces(client: Client, interfaces: readonly string[]): void {
+  for (const { service } of client.services()) {
+    for (const { destination, interface: name } of client.destinations(service)) {
+      if (name === undefined || interfaces.includes(name)) continue;
+      throw new UsageError(
+        `Server "${destination.address}" is reached by interface "${name}", ` +
+          `which is not among "${interfaces}"`,
+      );
+    }
+  }
+}
+
 await main(async () => {
   const request = parse(Deno.args);
   if (!request) return print(HELP);
   const { interfaces, options, services, seconds, json } = request;
-  const ended = untilInterrupted(seconds);
+  const interrupted = untilInterrupted(0);
+  await findInterfaces(interfaces);
   await using client = await Client.create([], options);
   // Nothing is attached before all is known to be right, so that a mistake changes nothing.
   await client.setServices(services);
+  requireInterfaces(client, interfaces);
   await client.attach(...interfaces);
   const display = new Display(client, json);
-  display.announce();
+  const ended = seconds === 0
+    ? interrupted
+    : AbortSignal.any([interrupted, AbortSignal.timeout(seconds * 1000)]);
+  display.show();
   while (!ended.aborted) {
     await sleep(1000, ended);
     display.show();

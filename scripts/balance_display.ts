@@ -3,87 +3,129 @@
  *
  * @module
  */
-import { type Client, type Metrics, serviceName, type Stats } from "../mod.ts";
+import {
+  type AttachedInterface,
+  type Client,
+  type DestinationExtended,
+  type Metrics,
+  serviceName,
+  type Stats,
+} from "../mod.ts";
 import { print, siRate, table, toJson } from "./common.ts";
 
-/** Counters of one thing, now and a moment ago. */
-interface Sample {
-  atMs: number;
-  stats: Stats;
-  metrics: Metrics;
+/** By how much each of the stats grows a second. */
+type Rates = Record<keyof Stats, number>;
+
+/** Counters now and a moment ago. */
+class Moments {
+  #before = new Map<string, Metrics>();
+  #now = new Map<string, Metrics>();
+  #nowMs = 0;
+  #seconds = Infinity;
+
+  /** Begins another moment. */
+  next(): void {
+    const nowMs = performance.now();
+    this.#seconds = (nowMs - this.#nowMs) / 1000;
+    [this.#before, this.#now, this.#nowMs] = [this.#now, new Map(), nowMs];
+  }
+
+  /** What the counters of something have grown by since, a second; 0 where it is new. */
+  rate(what: string, metrics: Metrics): (name: string) => number {
+    const before = this.#before.get(what) ?? metrics;
+    this.#now.set(what, metrics);
+    return (name) => {
+      const perSecond = Number(metrics[name]! - before[name]!) / this.#seconds;
+      return Math.round(perSecond * 10) / 10;
+    };
+  }
+
+  rates(what: string, metrics: Metrics): Rates {
+    const rate = this.rate(what, metrics);
+    return {
+      connections: rate("flows"),
+      incomingPackets: rate("packets"),
+      incomingBytes: rate("octets"),
+    };
+  }
 }
 
-/** Rates since the sample before, a second. */
-function rates(now: Sample, before: Sample | undefined): (name: string) => number {
-  const seconds = before ? (now.atMs - before.atMs) / 1000 : Infinity;
-  return (name) => Number((now.metrics[name] ?? 0n) - (before?.metrics[name] ?? 0n)) / seconds;
+function stateOf({ mac, destination }: DestinationExtended): string {
+  if (destination.disable) return "draining";
+  return mac === undefined ? "no neighbour" : "up";
+}
+
+/** As many lines as the terminal has, with the number of those that are not shown. */
+function fitted(lines: string[]): string[] {
+  const { rows } = Deno.consoleSize();
+  if (lines.length < rows) return lines;
+  const shown = lines.slice(0, rows - 2);
+  return [...shown, `... and ${lines.length - shown.length} lines more`];
 }
 
 /** Shows a client's services, for people or as JSON Lines. */
 export class Display {
   readonly #client: Client;
   readonly #json: boolean;
-  #before = new Map<string, Sample>();
+  readonly #moments = new Moments();
 
   constructor(client: Client, json: boolean) {
     this.#client = client;
     this.#json = json;
   }
 
-  /** How the interfaces were attached. */
-  announce(): void {
-    for (const { name, mode } of this.#client.info().interfaces) {
-      if (!this.#json) print(`${name}: attached in ${mode} mode`);
-    }
-  }
-
   show(): void {
+    this.#moments.next();
     const info = this.#client.info();
-    const services = this.#client.services().map((service) => ({
-      ...service,
-      destinations: this.#client.destinations(service.service),
-    }));
+    const total = this.#moments.rate("", info.metrics);
+    const services = this.#client.services().map((each) => {
+      const name = serviceName(each.service);
+      return {
+        ...each,
+        rates: this.#moments.rates(name, each.metrics),
+        destinations: this.#client.destinations(each.service).map((destination) => ({
+          ...destination,
+          rates: this.#moments.rates(
+            `${name} ${destination.destination.address}`,
+            destination.metrics,
+          ),
+        })),
+      };
+    });
     if (this.#json) {
-      print(toJson({ time: new Date().toISOString(), ...info, services }));
+      const rates = this.#moments.rates("", info.metrics);
+      print(toJson({ time: new Date().toISOString(), ...info, rates, services }));
       return;
     }
-    const now = new Map<string, Sample>();
-    const rate = (key: string, counted: { stats: Stats; metrics: Metrics }) => {
-      const sample = { atMs: performance.now(), ...counted };
-      now.set(key, sample);
-      return rates(sample, this.#before.get(key));
-    };
-    const total = rate("", info);
     const rows = services.flatMap(({ service, destinations }) =>
-      destinations.map(({ destination, mac, activeConnections, ...counted }) => {
-        const name = serviceName(service);
-        const each = rate(`${name} ${destination.address}`, counted);
-        return {
-          service: name,
-          server: destination.address,
-          state: !mac ? "no neighbour" : destination.disable ? "draining" : "up",
-          weight: destination.weight,
-          open: activeConnections,
-          "new/s": siRate(each("flows")),
-          "packets/s": siRate(each("packets")),
-          "bits/s": siRate(each("octets") * 8),
-          packets: Number(counted.metrics.packets),
-          errors: Number(counted.metrics.errors),
-        };
-      })
+      destinations.map((each) => ({
+        service: serviceName(service),
+        server: each.destination.address,
+        state: stateOf(each),
+        weight: each.destination.weight,
+        "open flows": each.activeConnections,
+        "new/s": siRate(each.rates.connections),
+        "packets/s": siRate(each.rates.incomingPackets),
+        "bits/s": siRate(each.rates.incomingBytes * 8),
+        packets: siRate(Number(each.metrics.packets)),
+        errors: siRate(Number(each.metrics.errors)),
+      }))
     );
-    this.#before = now;
     const others = Object.keys(info.metrics)
       .filter((name) => /^(err_|too_big|icmp_|not_)/.test(name) && total(name) > 0)
       .map((name) => `${name} ${siRate(total(name))}/s`);
     const lines = [
-      `${new Date().toISOString().slice(11, 19)}  ` +
-      `in ${siRate(total("packets"))} packets/s, ${siRate(total("octets") * 8)} bits/s, ` +
-      `forwarded ${siRate(total("forwarded"))}/s, open ${info.metrics.current} flows`,
-      table(rows),
+      `${new Date().toISOString().slice(11, 19)}  ${info.interfaces.map(attachment).join(", ")}: ` +
+      `in ${siRate(total("packets"))} packets/s, ${siRate(total("octets") * 8)} bits/s; ` +
+      `forwarded ${siRate(total("forwarded"))} packets/s`,
+      ...table(rows).split("\n"),
       ...(others.length > 0 ? [`also: ${others.join(", ")}`] : []),
     ];
-    const clear = Deno.stdout.isTerminal() ? "\x1b[H\x1b[J" : "";
-    print(`${clear}${lines.join("\n")}\n`);
+    if (Deno.stdout.isTerminal()) print(`\x1b[H\x1b[J${fitted(lines).join("\n")}`);
+    else print(`${lines.join("\n")}\n`);
   }
+}
+
+function attachment({ name, mode }: AttachedInterface): string {
+  return `${name} (${mode ?? "gone"})`;
 }

@@ -93,6 +93,9 @@ export function parse(argv: string[]): Request | undefined {
       "balance.ts takes IFACE ROUTER/PREFIX VIP and at least one RIP: see --help",
     );
   }
+  if (typeof args.sticky !== "boolean") {
+    throw new UsageError(`Option "--sticky" takes no value, but "${args.sticky}" is given`);
+  }
   const weights = parseWeights(args.weight.map(String), rips);
   const tunnelType = args.tunnel as TunnelType;
   const ports = args.port.length > 0 ? args.port.map(String).map(parsePort) : [parsePort("80")];
