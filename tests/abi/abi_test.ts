@@ -259,11 +259,13 @@ for (
 
 Deno.test("every reason has a text, and README lists it", async () => {
   const readme = await Deno.readTextFile(new URL("../../bpf/README.md", import.meta.url));
-  const listed = [...readme.matchAll(/^\| `(\w+)`\s+\| (.*?)\s+\|$/gm)].map((
-    [, name, text],
-  ) => [name, text]);
-  const texts = [abi.REASON_TEXT, decapAbi.DECAP_REASON_TEXT];
-  assertEquals(listed, texts.flatMap((text) => Object.entries(text)));
+  const lists = { reasons: abi.REASON_TEXT, decap_reasons: decapAbi.DECAP_REASON_TEXT };
+  for (const [list, texts] of Object.entries(lists)) {
+    const rows = readme.split(`<!-- ${list}:begin -->`)[1]?.split(`<!-- ${list}:end -->`)[0] ?? "";
+    const listed = [...rows.matchAll(/^\| `(\w+)`\s+\| (.*?)\s+\|$/gm)]
+      .map(([, name, text]) => [name, text]);
+    assertEquals(listed, Object.entries(texts));
+  }
   assertEquals(Object.keys(abi.REASON_TEXT), [...abi.REASONS]);
   assertEquals(Object.keys(decapAbi.DECAP_REASON_TEXT), [...decapAbi.DECAP_REASONS]);
 });
