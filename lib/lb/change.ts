@@ -71,8 +71,10 @@ export interface RingChange {
  *
  * @example
  * ```ts
- * const first = change(undefined, { slots, sticky: false, alive, nowNs, windowNs });
- * const next = change(first, { slots: other, sticky: false, alive, nowNs, windowNs });
+ * const wish = { sticky: false, alive: () => true, windowNs: 900_000_000_000n };
+ * const first = change(undefined, { ...wish, slots: Uint32Array.of(1, 2, 1), nowNs: 0n });
+ * const next = change(first, { ...wish, slots: Uint32Array.of(1, 2, 2), nowNs: 5n });
+ * next.current; // entry 2 is tracked
  * ```
  */
 export function change(state: RingState | undefined, wanted: RingChange): RingState {

@@ -116,7 +116,7 @@ export class HashValue {
  *
  * @example
  * ```ts
- * const hash = new FlowHash(expandKey(secret));
+ * const hash = new FlowHash(expandKey(crypto.getRandomValues(new Uint8Array(16))));
  * const [source] = addressWords(new Uint8Array([198, 51, 100, 7]));
  * const [vip] = addressWords(new Uint8Array([192, 0, 2, 1]));
  * hash.hash4(source!, vip!, portsWord(50000, 80), 6).index(1979);
