@@ -40,8 +40,8 @@ always_inline __u8 ttl_of(struct packet *p, enum family family)
 }
 
 /* The Ethernet header with its tags; the cursor moves behind them. 0: no room. */
-always_inline int write_link(struct cursor *c, const void *macs, __u32 tags, __be16 outer_control,
-			     __be16 control, __be16 protocol)
+always_inline int write_link(struct cursor *c, const void *macs, __u32 tags, struct vlan outer,
+			     struct vlan vlan, __be16 protocol)
 {
 	struct ethhdr *ethernet = take(c, struct ethhdr);
 	__be16 *type; /* of what follows */
@@ -56,15 +56,15 @@ always_inline int write_link(struct cursor *c, const void *macs, __u32 tags, __b
 			tag = take(c, struct tag);
 			if (!tag)
 				return 0;
-			*type = bpf_htons(ETH_P_8021AD);
-			tag->control = outer_control;
+			*type = outer.type;
+			tag->control = outer.control;
 			type = &tag->protocol;
 		}
 		tag = take(c, struct tag);
 		if (!tag)
 			return 0;
-		*type = bpf_htons(ETH_P_8021Q);
-		tag->control = control;
+		*type = vlan.type;
+		tag->control = vlan.control;
 		type = &tag->protocol;
 	}
 	*type = protocol;
@@ -73,7 +73,8 @@ always_inline int write_link(struct cursor *c, const void *macs, __u32 tags, __b
 
 /*
  * Puts `overhead` bytes before the IP packet, and before these a new frame header for the destination's
- * network: a tag is rewritten, pushed or popped as that network wants it; priority and an outer tag stay.
+ * network: a tag is rewritten, pushed or popped as that network wants it; its type and priority stay, and an
+ * outer tag does.
  * The cursor then stands behind the frame header, and every pointer into the packet is void. 0: no room.
  */
 always_inline int reframe(struct packet *p, struct destination *d, __u32 overhead, __be16 protocol,
@@ -81,13 +82,16 @@ always_inline int reframe(struct packet *p, struct destination *d, __u32 overhea
 {
 	const __u32 tags = likely(!d->vlan) ? 0 : p->tags == 2 ? 2 : 1;
 	const int shift = overhead + (tags - p->tags) * sizeof(struct tag);
-	const __be16 control = (p->control & bpf_htons(VLAN_PRIORITY)) | bpf_htons(d->vlan);
+	const struct vlan vlan = {
+		.type = p->tags ? p->vlan.type : bpf_htons(ETH_P_8021Q),
+		.control = (p->vlan.control & bpf_htons(VLAN_PRIORITY)) | bpf_htons(d->vlan),
+	};
 
 	if (shift && bpf_xdp_adjust_head(p->ctx, -shift))
 		return 0;
 	c->at = (void *)(long)p->ctx->data;
 	c->end = (void *)(long)p->ctx->data_end;
-	return write_link(c, d->destination_mac, tags, p->outer_control, control, protocol);
+	return write_link(c, d->destination_mac, tags, p->outer, vlan, protocol);
 }
 
 /* Out of the interface that it came in by, or of another one of the instance's. */

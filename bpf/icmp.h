@@ -161,7 +161,7 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 
 	c.at = (void *)(long)ctx->data;
 	c.end = (void *)(long)ctx->data_end;
-	if (!write_link(&c, macs, p.tags, p.outer_control, p.control, protocol) || c.at + ip_size > c.end)
+	if (!write_link(&c, macs, p.tags, p.outer, p.vlan, protocol) || c.at + ip_size > c.end)
 		return 0;
 	ip4 = c.at;
 	ip6 = c.at;

@@ -69,6 +69,12 @@ struct tag {
 	__be16 protocol;
 };
 
+/* The same as it stands behind the MACs: its own type, and what it says. */
+struct vlan {
+	__be16 type;
+	__be16 control;
+};
+
 enum fragment { FRAGMENT_NONE, FRAGMENT_FIRST, FRAGMENT_LATER };
 
 /* RFC 8200, section 4.5. */
@@ -102,8 +108,8 @@ struct packet {
 	__u32 octets; /* of the IP packet, or of the frame if it is none */
 	__u32 mtu; /* the longest IP packet that would have fitted, if this one did not */
 	__u32 fragment_id;
-	__be16 outer_control; /* of the outer tag, if there are two */
-	__be16 control; /* of the tag, or the inner one */
+	struct vlan outer; /* the outer tag, if there are two */
+	struct vlan vlan; /* the tag, or the inner one */
 	__u8 tags;
 	__u8 protocol;
 	__u8 tcp_flags; /* 0 for UDP */
@@ -161,11 +167,15 @@ always_inline __be16 parse_ethernet(struct cursor *c, struct packet *p)
 	if (!tags || (void *)(tag + 1) > c->end)
 		return 0;
 	p->tags = tags;
-	p->outer_control = tag->control;
-	tag += tags - 1;
-	if ((void *)(tag + 1) > c->end)
-		return 0;
-	p->control = tag->control;
+	p->vlan = (struct vlan){ .type = p->ethernet->h_proto, .control = tag->control };
+	if (tags == 2) {
+		p->outer = p->vlan;
+		p->vlan.type = tag->protocol;
+		tag++;
+		if ((void *)(tag + 1) > c->end)
+			return 0;
+		p->vlan.control = tag->control;
+	}
 	c->at = tag + 1;
 	return tag->protocol;
 }

@@ -139,8 +139,8 @@ function tagsFor(tags: readonly Vlan[], vlan: number): Vlan[] {
   if (vlan === 0) return [];
   const inner = tags.at(-1);
   return [
-    ...tags.slice(0, -1).map((tag) => ({ ...tag, type: 0x88a8 })),
-    { type: 0x8100, priority: inner?.priority ?? 0, id: vlan },
+    ...tags.slice(0, -1),
+    { type: inner?.type ?? 0x8100, priority: inner?.priority ?? 0, id: vlan },
   ];
 }
 

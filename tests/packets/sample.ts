@@ -22,7 +22,11 @@ export const PORTS = { sourcePort: 40000, destinationPort: 80 };
 export const TAGS: readonly VlanTag[][] = [
   [],
   [{ id: 100, priority: 0xb }],
+  [{ type: 0x88a8, id: 100, priority: 0xb }],
+  [{ type: 0x88a8, id: 100, priority: 0xb }],
   [{ type: 0x88a8, id: 7, priority: 0x3 }, { id: 100, priority: 0xb }],
+  [{ id: 7, priority: 0x3 }, { id: 100, priority: 0xb }],
+  [{ id: 7, priority: 0x3 }, { id: 100, priority: 0xb }],
 ];
 
 /** The destination of that number, from 1 on. */
