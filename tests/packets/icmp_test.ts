@@ -173,9 +173,12 @@ for (const family of FAMILIES) {
   }
 
   test(`an error about nothing that an IPv${family} VIP sent is dropped`, async (b) => {
-    await b.client.setService({ address: VIP[family], port: 80 }, { address: address(4, 2) });
+    for (const vip of [VIP[family], OTHER[family]]) {
+      await b.client.setService({ address: vip, port: 80 }, { address: address(4, 2) });
+    }
     const about: Record<string, Layer> = {
-      "from another address": answer(family, "tcp", { source: OTHER[family] }),
+      "from another VIP": answer(family, "tcp", { source: OTHER[family] }),
+      "from elsewhere": answer(family, "tcp", { source: ROUTER[family] }),
       "of another protocol": answer(family, "udp"),
       "from another port": ip(
         family,
@@ -190,7 +193,9 @@ for (const family of FAMILIES) {
     };
     if (family === 4) {
       about["a fragment"] = answer(4, "tcp", { v4: { fragmentOffset: 100 } });
-      about["with a header of 16 bytes"] = answer(4, "tcp", { v4: { headerLength: 4 } });
+      // Where its ports would be, there is port 80 in the address.
+      const short = { destination: "0.80.0.1", v4: { headerLength: 4 } };
+      about["with a header of 16 bytes"] = answer(4, "tcp", short);
     } else {
       about["a fragment"] = answer(6, "tcp", { v6: { extensions: [fragmentHeader(9, true, 1)] } });
     }
