@@ -73,11 +73,17 @@ export class NeighbourKeeper {
    * Asks the kernel to find neighbours and keep them found (`NTF_EXT_MANAGED`, kernel 5.16). An older
    * kernel does not know that flag and finds them this once.
    *
-   * What others keep, and what was set by hand, is left alone.
+   * What others keep, and what was set by hand, is left alone. What another one of ours keeps, or kept before
+   * it was killed, is released with the rest; it asks again if it lives.
    *
    * @returns why, for those that the kernel refused
    */
   async ask(wanted: readonly NeighbourId[], table: NeighbourTable): Promise<Map<string, string>> {
+    for (const each of wanted) {
+      const key = neighbourKey(each);
+      const ours = table.get(key)?.protocol === PROTOCOL;
+      if (ours && !this.#kept.has(key)) this.#kept.set(key, { ...each, adopted: false });
+    }
     const asked = wanted.filter((each) => needsAsking(table.get(neighbourKey(each))));
     for (const each of asked) {
       const key = neighbourKey(each);
