@@ -13,8 +13,8 @@ import { main, print, sleep, untilInterrupted, UsageError } from "./common.ts";
 const HELP = `balance.ts [OPTIONS] IFACE[,IFACE...] ROUTER/PREFIX VIP RIP...
 
 Balances connections to VIP over the real servers RIP, by direct server return.
-ROUTER/PREFIX is the router's address in the network of the interface, or "auto":
-what the kernel's routes say.
+ROUTER/PREFIX is the router's address in the network of the interface, or
+"auto": what the kernel's routes say.
 
   -r, --run SECONDS      how long; 0 is until interrupted (default 60)
   -s, --sticky           a client's address alone decides its server
