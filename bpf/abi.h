@@ -32,7 +32,7 @@ enum reason {
 	REASON_ERR_DENIED, /* dropped: to a VIP, from a prefix that is blocked */
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
-	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it */
+	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it; or of a ping */
 	REASON_ERR_EXTENSIONS, /* dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant */
 	REASON_ERR_EXPIRED, /* dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute */
 	REASON_ERR_L4_UNSUPPORTED, /* dropped: to a VIP, but neither TCP, UDP nor ICMP */
@@ -223,8 +223,8 @@ _Static_assert(sizeof(struct fragment_key4) == 16, "fragment_key4");
 struct fragment_key6 {
 	__u8 source[16];
 	__u8 destination[16];
-	__u32 id;
-	__u32 protocol;
+	__u32 id; /* of whatever protocol: RFC 8200, section 4.5 */
+	__u32 pad;
 };
 _Static_assert(sizeof(struct fragment_key6) == 40, "fragment_key6");
 

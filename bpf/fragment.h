@@ -22,7 +22,7 @@ always_inline struct fragment_value *datagram(struct packet *p, struct fragment_
 			return bpf_map_lookup_elem(&fragments4, &key);
 		bpf_map_update_elem(&fragments4, &key, note, BPF_ANY);
 	} else {
-		struct fragment_key6 key = { .id = p->fragment_id, .protocol = p->protocol };
+		struct fragment_key6 key = { .id = p->fragment_id };
 
 		__builtin_memcpy(key.source, &p->ip6->saddr, sizeof(key.source));
 		__builtin_memcpy(key.destination, &p->ip6->daddr, sizeof(key.destination));

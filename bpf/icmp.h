@@ -108,6 +108,8 @@ always_inline int may_answer(void)
 
 always_inline struct verdict answer_echo(struct packet *p, enum family family)
 {
+	if (p->fragment) /* an answer to a part is none */
+		return drop(REASON_ERR_FRAGMENTED);
 	if (!may_answer())
 		return drop(REASON_ICMP_LIMITED);
 	turn_echo(p, family);

@@ -25,6 +25,7 @@
 #define IP_OFFSET 0x1fff
 #define IP_DONT_FRAGMENT 0x4000
 #define IP6_OFFSET 0xfff8
+#define IP6_MORE 0x0001
 #define IPV6_EXTENSIONS 6 /* as many headers are looked behind */
 #define MAX_HEADERS 4096 /* bytes of headers before the transport's, at most */
 
@@ -199,7 +200,7 @@ always_inline enum reason parse_transport(struct cursor *c, struct packet *p, __
 		if (!udp || length < sizeof(*udp))
 			return REASON_ERR_UDP_HEADER;
 		p->ports = *(__u32 *)udp;
-		p->opaque |= !udp->check;
+		p->opaque |= !udp->check || udp->len != bpf_htons(length); /* RFC 9868: options may follow */
 		return REASON_FORWARDED;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
@@ -287,7 +288,10 @@ always_inline int step(struct xdp_md *ctx, struct walk *walk)
 			return 0;
 		walk->protocol = fragment.protocol;
 		walk->fragment_id = fragment.id;
-		walk->fragment = fragment.offset & bpf_htons(IP6_OFFSET) ? FRAGMENT_LATER : FRAGMENT_FIRST;
+		if (fragment.offset & bpf_htons(IP6_OFFSET))
+			walk->fragment = FRAGMENT_LATER;
+		else if (fragment.offset & bpf_htons(IP6_MORE)) /* or it is whole: RFC 6946 */
+			walk->fragment = FRAGMENT_FIRST;
 		break;
 	default:
 		return 0;

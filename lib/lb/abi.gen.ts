@@ -45,7 +45,7 @@ export const REASON = {
   ERR_MALFORMED: 10,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
   ERR_TOT_LEN: 11,
-  /** Dropped: a fragment that came before its first one, or too long after it. */
+  /** Dropped: a fragment that came before its first one, or too long after it; or of a ping. */
   ERR_FRAGMENTED: 12,
   /**
    * Dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well
@@ -759,8 +759,8 @@ export const FRAGMENT_KEY4 = {
 export interface FragmentKey6 {
   source: Uint8Array;
   destination: Uint8Array;
+  /** Of whatever protocol: RFC 8200, section 4.5. */
   id: number;
-  protocol: number;
 }
 
 /** Size, offsets and codec of `struct fragment_key6`. */
@@ -770,7 +770,6 @@ export const FRAGMENT_KEY6 = {
     source: 0,
     destination: 16,
     id: 32,
-    protocol: 36,
   },
   decode(bytes: Uint8Array, offset = 0): FragmentKey6 {
     const view = viewOf(bytes, offset, 40);
@@ -778,7 +777,6 @@ export const FRAGMENT_KEY6 = {
       source: bytes.slice(offset + 0, offset + 16),
       destination: bytes.slice(offset + 16, offset + 32),
       id: view.getUint32(32, true),
-      protocol: view.getUint32(36, true),
     };
   },
   encode(value: FragmentKey6, into: Uint8Array = new Uint8Array(40), offset = 0): Uint8Array {
@@ -786,7 +784,7 @@ export const FRAGMENT_KEY6 = {
     into.set(exactly(value.source, 16, "fragment_key6.source"), offset + 0);
     into.set(exactly(value.destination, 16, "fragment_key6.destination"), offset + 16);
     view.setUint32(32, unsigned(value.id, 32, "fragment_key6.id"), true);
-    view.setUint32(36, unsigned(value.protocol, 32, "fragment_key6.protocol"), true);
+    into.fill(0, offset + 36, offset + 40);
     return into;
   },
 } as const;
@@ -1145,7 +1143,7 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   err_denied: "dropped: to a VIP, from a prefix that is blocked",
   err_malformed: "dropped: an IP header that contradicts itself; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
-  err_fragmented: "dropped: a fragment that came before its first one, or too long after it",
+  err_fragmented: "dropped: a fragment that came before its first one, or too long after it; or of a ping",
   err_extensions: "dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant",
   err_expired: "dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute",
   err_l4_unsupported: "dropped: to a VIP, but neither TCP, UDP nor ICMP",

@@ -1,4 +1,5 @@
 /** Every way to a destination, for every kind of packet. */
+import { assertEquals } from "@std/assert";
 import type { Destination, Protocol, TunnelType } from "../../mod.ts";
 import {
   ethernet,
@@ -7,12 +8,14 @@ import {
   ipv4,
   ipv6,
   type Layer,
+  raw,
   tcp,
   udp,
   type VlanTag,
 } from "./build.ts";
 import { assertForwarded, HASH_KEY, TUNNEL_PORTS, type Way } from "./expect.ts";
 import { packetTests } from "./harness.ts";
+import { parse } from "./parse.ts";
 
 const VIP = { 4: "192.0.2.1", 6: "2001:db8::1" } as const;
 const CLIENT = { 4: "198.51.100.7", 6: "2001:db8:1::7" } as const;
@@ -169,5 +172,24 @@ for (const tags of TAGS) {
         }
       });
     }
+  }
+}
+
+for (const family of FAMILIES) {
+  for (const outer of FAMILIES) {
+    test(`what follows a datagram over IPv${family} is in the checksum of gue over IPv${outer}`, async (balancer) => {
+      const service = { address: VIP[family], port: 80, protocol: "udp" as const };
+      await balancer.client.setService(service, destination(outer, "gue"));
+      const datagram = packet(family, "udp", filler(21)).encode().subarray(family === 4 ? 20 : 40);
+      const options = filler(9); // RFC 9868
+      const ends = { source: CLIENT[family], destination: VIP[family] };
+      const both = raw(17, Uint8Array.of(...datagram, ...options));
+      const sent = balancer.send(ethernet({}, family === 4 ? ipv4(ends, both) : ipv6(ends, both)));
+      assertEquals(sent.reason, "forwarded");
+      // Not into the tunnel: the parser takes no such datagram.
+      const { headers: [, outermost], payload } = parse(sent.frame);
+      assertEquals(outermost?.kind === "udp" && outermost.checksum, true);
+      assertEquals(payload.slice(-30), Uint8Array.of(...datagram.subarray(8), ...options));
+    });
   }
 }

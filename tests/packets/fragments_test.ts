@@ -4,7 +4,18 @@ import { ethernet, filler, fragmentHeader, type Layer, raw, tcp, udp } from "./b
 import { forwarded, HASH_KEY, hashOf, lengthOf, parseAny } from "./expect.ts";
 import { macOf, packetTests } from "./harness.ts";
 import { parse } from "./parse.ts";
-import { address, CLIENT, FAMILIES, type Family, ip, PORTS, TAGS, through, VIP } from "./sample.ts";
+import {
+  address,
+  CLIENT,
+  FAMILIES,
+  type Family,
+  icmp,
+  ip,
+  PORTS,
+  TAGS,
+  through,
+  VIP,
+} from "./sample.ts";
 
 const PROTOCOLS = ["tcp", "udp"] as const;
 const NUMBER = { tcp: 6, udp: 17 } as const;
@@ -124,4 +135,38 @@ for (const family of FAMILIES) {
       assertEquals(b.send(ethernet({}, packet)).reason, reason);
     }
   });
+
+  test(`a part of a ping over IPv${family} is not answered, as nobody could use it`, async (b) => {
+    await b.client.setService(service, destinations[0]!);
+    const ping = icmp(family, { type: family === 4 ? 8 : 128 }, filler(150));
+    for (const part of fragmentsOf(family, ping)) {
+      const { action, reason } = b.send(ethernet({}, part));
+      assertEquals([action, reason], ["drop", "err_fragmented"]);
+    }
+    // A fragment header on a whole packet makes it none: RFC 6946.
+    const whole = ip(family, { v6: { extensions: [fragmentHeader(0, false, ++id)] } }, ping);
+    assertEquals(b.send(ethernet({}, whole)).reason, "icmp_echo_request");
+  });
 }
+
+test("IPv6 fragments are one datagram, whatever their fragment headers say of its content", async (b) => {
+  const service = { address: VIP[6], port: 80, protocol: "udp" } as const;
+  await b.client.setService(service, { address: address(6, 2) });
+  id++;
+  const options = { protocol: 60, rest: Uint8Array.of(0, 1, 4, 0, 0, 0, 0) };
+  const first = ip(
+    6,
+    { v6: { extensions: [fragmentHeader(0, true, id), options] } },
+    udp(PORTS, filler(48)),
+  );
+  assertEquals(b.send(ethernet({}, first)).reason, "forwarded");
+  // RFC 8200, section 4.5: only the first one's counts.
+  for (const protocol of [60, 17, 99]) {
+    const later = ip(
+      6,
+      { v6: { extensions: [fragmentHeader(8, true, id)] } },
+      raw(protocol, filler(64)),
+    );
+    assertEquals(b.send(ethernet({}, later)).reason, "forwarded");
+  }
+});

@@ -23,9 +23,7 @@ export const TAGS: readonly VlanTag[][] = [
   [],
   [{ id: 100, priority: 0xb }],
   [{ type: 0x88a8, id: 100, priority: 0xb }],
-  [{ type: 0x88a8, id: 100, priority: 0xb }],
   [{ type: 0x88a8, id: 7, priority: 0x3 }, { id: 100, priority: 0xb }],
-  [{ id: 7, priority: 0x3 }, { id: 100, priority: 0xb }],
   [{ id: 7, priority: 0x3 }, { id: 100, priority: 0xb }],
 ];
 
