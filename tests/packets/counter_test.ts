@@ -179,9 +179,10 @@ test("every packet of a mixture is counted where it belongs, and nowhere else", 
   }
 });
 
-test("what could not be sent is an error of its destination", async (balancer) => {
+test("what could not be sent is an error of its destination, and begins no flow", async (balancer) => {
   const [service] = SERVICES;
   const { client, instance } = balancer;
+  instance.settings = { ...instance.settings, sampleMask: 0 };
   await client.setService(service!, { address: DESTINATIONS[0]! });
   for (const [slot, entry] of instance.destinations.entries()) {
     if (entry.generation !== 0) instance.destinations.set(slot, { ...entry, ifindex: 0 });
