@@ -73,6 +73,7 @@ missing_to_run() {
 	has ethtool || echo ethtool
 	has curl || echo curl
 	has ping || echo iputils-ping
+	has sysctl || echo procps
 }
 
 missing_to_build() {
