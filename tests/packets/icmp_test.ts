@@ -154,6 +154,18 @@ for (const family of FAMILIES) {
       }
     }
 
+    if (family === 4) {
+      test(`an error about ${protocol} that quotes options finds the ports behind them`, async (b) => {
+        await b.client.setService(service, { address: address(4, 2) });
+        for (const words of [1, 10]) {
+          const options = new Uint8Array(4 * words).fill(1);
+          const about = answer(4, protocol, { v4: { options } });
+          const frame = complaint(4, { type, code }, about, 24 + 4 * words);
+          assertEquals(b.send(frame).reason, "icmp_error");
+        }
+      });
+    }
+
     test(`an error about ${protocol} of an IPv${family} VIP goes where the flow goes`, async (b) => {
       const all = Array.from({ length: 5 }, (_, i) => ({ address: address(family, 2 + i) }));
       await b.client.setService(service, ...all);
