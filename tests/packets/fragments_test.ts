@@ -93,6 +93,16 @@ for (const family of FAMILIES) {
     assertEquals(gone, new Set(destinations.map((each) => macOf(each.address))));
   });
 
+  test(`fragments over IPv${family} count for the service of their datagram`, async (b) => {
+    await b.client.setService({ ...service, port: 81 }, destinations[0]!);
+    await b.client.setService(service, destinations[1]!);
+    const fragments = fragmentsOf(family, udp(PORTS, filler(200)));
+    for (const packet of fragments) b.send(ethernet({}, packet));
+    const { stats } = b.client.service(service);
+    assertEquals(stats.incomingPackets, BigInt(fragments.length));
+    assertEquals(b.client.service({ ...service, port: 81 }).stats.incomingPackets, 0n);
+  });
+
   test(`fragments over IPv${family} without a first one are dropped`, async (b) => {
     await b.client.setService(service, ...destinations);
     const [first, second, third] = fragmentsOf(family, udp(PORTS, filler(200)))
