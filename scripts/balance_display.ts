@@ -18,26 +18,25 @@ type Rates = Record<keyof Stats, number>;
 
 /** Counters now and a moment ago. */
 class Moments {
+  /** How long ago that was; 0 at first. */
+  seconds = 0;
   #before = new Map<string, Metrics>();
   #now = new Map<string, Metrics>();
-  #nowMs = 0;
-  #seconds = Infinity;
+  #nowMs: number | undefined;
 
   /** Begins another moment. */
   next(): void {
     const nowMs = performance.now();
-    this.#seconds = (nowMs - this.#nowMs) / 1000;
+    this.seconds = (nowMs - (this.#nowMs ?? nowMs)) / 1000;
     [this.#before, this.#now, this.#nowMs] = [this.#now, new Map(), nowMs];
   }
 
   /** What the counters of something have grown by since, a second; 0 where it is new. */
   rate(what: string, metrics: Metrics): (name: string) => number {
-    const before = this.#before.get(what) ?? metrics;
+    const before = this.#before.get(what);
     this.#now.set(what, metrics);
-    return (name) => {
-      const perSecond = Number(metrics[name]! - before[name]!) / this.#seconds;
-      return Math.round(perSecond * 10) / 10;
-    };
+    if (!before) return () => 0;
+    return (name) => Math.round(Number(metrics[name]! - before[name]!) / this.seconds * 10) / 10;
   }
 
   rates(what: string, metrics: Metrics): Rates {
@@ -94,7 +93,8 @@ export class Display {
     });
     if (this.#json) {
       const rates = this.#moments.rates("", info.metrics);
-      print(toJson({ time: new Date().toISOString(), ...info, rates, services }));
+      const { seconds } = this.#moments;
+      print(toJson({ time: new Date().toISOString(), seconds, ...info, rates, services }));
       return;
     }
     const rows = services.flatMap(({ service, destinations }) =>

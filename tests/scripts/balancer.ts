@@ -8,7 +8,7 @@ import { neighbours } from "../../lib/net/ip.ts";
 import type { Lab, LabNode } from "../../lib/net/lab.ts";
 
 const SCRIPT = new URL("../../scripts/balance.ts", import.meta.url).pathname;
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 60_000;
 
 /** The words that run it. */
 export function command(...args: string[]): string[] {
