@@ -71,8 +71,10 @@ Deno.test("attach() adds interfaces, or none; those that are attached stay so", 
   await using client = await create(["left"]);
   const [{ ifindex }] = JSON.parse(run("ip", "-j", "link", "show", "right"));
   using link = foreign.program("pass").attachXdp(ifindex, { mode: "generic" });
-  await assertRejects(() => client.attach("left", "right"), XdpBusyError);
-  assertEquals(attached("left"), GENERIC);
+  run("ip", "link", "add", "middle", "type", "veth", "peer", "name", "other");
+  await assertRejects(() => client.attach("left", "middle", "right"), XdpBusyError);
+  assertEquals([attached("left"), attached("middle")], [GENERIC, NONE]);
+  assertEquals(client.info().interfaces.map(({ name }) => name), ["left"]);
   link.close();
   await client.attach("right", "left", "right");
   assertEquals(attached("right"), GENERIC);
