@@ -10,7 +10,7 @@ import { Held, type LabLoadResult, spread } from "../../lib/net/lab_client.ts";
 import type { Destination, DestinationExtended, Info, Service } from "../../mod.ts";
 import { Remote } from "./remote.ts";
 
-const NAME = "balance";
+const NAME = `balance_${Deno.pid}`;
 const SERVERS = 5;
 /** So many that a share of a quarter is within 10 % of it unless something is wrong (4 sigma). */
 const CONNECTIONS = 6000;
@@ -27,7 +27,7 @@ Deno.test.beforeAll(async () => {
 });
 
 Deno.test.afterAll(async () => {
-  await lab.remove();
+  await lab?.remove();
 });
 
 function vip(family: 4 | 6): string {

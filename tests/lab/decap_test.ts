@@ -19,11 +19,11 @@ const [HTTP_PORT, OTHER_HTTP_PORT] = LAB_HTTP_PORTS;
 let lab: Lab;
 
 Deno.test.beforeAll(async () => {
-  lab = await Lab.create({ name: "decap", destinations: 3, routed: 1 });
+  lab = await Lab.create({ name: `decap_${Deno.pid}`, destinations: 3, routed: 1 });
 });
 
 Deno.test.afterAll(async () => {
-  await lab.remove();
+  await lab?.remove();
 });
 
 function servers(): LabNode[] {

@@ -13,7 +13,7 @@ import { Remote } from "./remote.ts";
 
 Deno.test("lab: native mode balances with and without a tunnel", async () => {
   await using stack = new AsyncDisposableStack();
-  const lab = stack.use(await Lab.create({ name: "native", destinations: 2 }));
+  const lab = stack.use(await Lab.create({ name: `native_${Deno.pid}`, destinations: 2 }));
   const bpffs = stack.use(new BpfFs());
   const object = stack.use(loaded());
   const path = `${bpffs.path}/pass`;

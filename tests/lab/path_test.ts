@@ -20,11 +20,11 @@ type Family = 4 | 6;
 let lab: Lab;
 
 Deno.test.beforeAll(async () => {
-  lab = await Lab.create({ name: "path", destinations: 1, mtu: MTU });
+  lab = await Lab.create({ name: `path_${Deno.pid}`, destinations: 1, mtu: MTU });
 });
 
 Deno.test.afterAll(async () => {
-  await lab.remove();
+  await lab?.remove();
 });
 
 function vip(family: Family): string {

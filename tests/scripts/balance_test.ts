@@ -13,10 +13,10 @@ const GOOD = ["eth0", "auto", VIP, ...RIPS];
 let lab: Lab;
 
 Deno.test.beforeAll(async () => {
-  lab = await Lab.create({ name: "scripts", destinations: 2 });
+  lab = await Lab.create({ name: `scripts_${Deno.pid}`, destinations: 2 });
 });
 
-Deno.test.afterAll(() => lab.remove());
+Deno.test.afterAll(() => lab?.remove());
 
 /** A test, after which nothing may be left. */
 function scriptTest(name: string, test: () => Promise<void>): void {

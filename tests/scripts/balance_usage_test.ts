@@ -10,10 +10,10 @@ const AT_ONCE = 4;
 let lab: Lab;
 
 Deno.test.beforeAll(async () => {
-  lab = await Lab.create({ name: "usage", destinations: 1, routed: 1, servers: false });
+  lab = await Lab.create({ name: `usage_${Deno.pid}`, destinations: 1, routed: 1, servers: false });
 });
 
-Deno.test.afterAll(() => lab.remove());
+Deno.test.afterAll(() => lab?.remove());
 
 function run(...args: string[]): Promise<Outcome> {
   return lab.balancer.attempt(command(...args));
