@@ -166,13 +166,18 @@ for (const family of FAMILIES) {
     test(`of ${kind} the flows of the sample are remembered, and no others`, async (balancer) => {
       const { instance, client } = balancer;
       await client.setService(service(family, protocol), ...numbered(1, 2));
+      const connections = () => client.service(service(family, protocol)).stats.connections;
       for (const sampleMask of [0xffffffff, 7, 0]) {
         instance.settings = { ...instance.settings, sampleMask };
         const expected = tuples.filter((tuple) => (hashOf(tuple).low & sampleMask) === 0);
         const before = balancer.flows;
+        const counted = connections();
         for (let times = 0; times < 3; times++) receivers(balancer, tuples);
         // Those of a coarser sample are there already.
         assertEquals(balancer.flows - before, expected.length - before);
+        // Each stands for as many as the sample leaves out.
+        const stoodFor = (expected.length - before) * (sampleMask + 1);
+        assertEquals(connections() - counted, BigInt(stoodFor));
       }
       assertEquals(balancer.flows, tuples.length);
     });
@@ -235,6 +240,8 @@ test("a SYN leaves a destination that takes no new flows, whatever its ports wer
     ...numbered(2),
   );
   assertEquals(new Set(receivers(balancer, tuples)), new Set([mac(1)]));
+  // The answer to a SYN begins nothing.
+  assertEquals(new Set(receivers(balancer, tuples, ["syn", "ack"])), new Set([mac(1)]));
   assertEquals(new Set(receivers(balancer, tuples, ["syn"])), new Set([mac(2)]));
   assertEquals(new Set(receivers(balancer, tuples)), new Set([mac(2)]));
 });
