@@ -93,6 +93,21 @@ for (const family of FAMILIES) {
     assertEquals(gone, new Set(destinations.map((each) => macOf(each.address))));
   });
 
+  test(`a fragment over IPv${family} is a later one by any bit of its offset`, async (b) => {
+    await b.client.setService(service, destinations[0]!);
+    const at = (offset: number, content: Layer): Uint8Array => {
+      const place = { id, dontFragment: false, moreFragments: true, fragmentOffset: offset };
+      const extensions = [fragmentHeader(offset, true, id)];
+      return ethernet({}, ip(family, { v4: place, v6: { extensions } }, content));
+    };
+    id++;
+    assertEquals(b.send(at(0, udp(PORTS, filler(200)))).reason, "forwarded");
+    for (let bit = 0; bit < 13; bit++) {
+      // What would be its ports are those of no service.
+      assertEquals([bit, b.send(at(1 << bit, raw(17, filler(24)))).reason], [bit, "forwarded"]);
+    }
+  });
+
   test(`fragments over IPv${family} count for the service of their datagram`, async (b) => {
     await b.client.setService({ ...service, port: 81 }, destinations[0]!);
     await b.client.setService(service, destinations[1]!);
