@@ -246,6 +246,24 @@ test("a SYN leaves a destination that takes no new flows, whatever its ports wer
   assertEquals(new Set(receivers(balancer, tuples)), new Set([mac(2)]));
 });
 
+test("a remembered flow does not go to whoever has its destination's slot now", async (balancer) => {
+  const { instance, client } = balancer;
+  instance.settings = { ...instance.settings, sampleMask: 0 };
+  const [gone, stays, next] = numbered(1, 2, 3);
+  await client.setService(service(4, "tcp"), gone!);
+  const slotOf = (number: number): string | undefined =>
+    [...instance.destinations.entries()].find(([, { destinationMac }]) =>
+      Mac.fromBytes(destinationMac).toString() === mac(number)
+    )?.[0].toHex();
+  const slot = slotOf(1);
+  const tuples = flows(4, "tcp", 50);
+  receivers(balancer, tuples);
+  await client.setService(service(4, "tcp"), stays!);
+  await client.setService(service(4, "tcp"), stays!, { ...next!, disable: true });
+  assertEquals(slotOf(3), slot);
+  assertEquals(new Set(receivers(balancer, tuples)), new Set([mac(2)]));
+});
+
 test("a flow that falls silent for the window after a change goes where the ring says", async (balancer) => {
   const { client } = balancer;
   await client.setService(service(4, "tcp"), ...numbered(1));
