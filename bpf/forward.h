@@ -12,7 +12,7 @@
 #define OUTER_TTL 64
 #define VLAN_PRIORITY 0xf000 /* with the bit that says drop eligible */
 #define MAX_FRAME 9216
-#define SUM_CHUNK 64 /* a power of two */
+#define SUM_CHUNK 32 /* a power of two */
 
 /* Only after the service is known: a packet that is not ours keeps its TTL. */
 always_inline int expired(struct packet *p, enum family family)
@@ -157,10 +157,13 @@ __noinline __u32 sum_octets(struct xdp_md *ctx, __u32 offset, __u32 length)
 		offset += SUM_CHUNK;
 		length -= SUM_CHUNK;
 	}
-	length &= SUM_CHUNK - 1;
 	__builtin_memset(words, 0, sizeof(words));
-	if (length && bpf_xdp_load_bytes(ctx, offset, words, length))
-		return 0;
+	if (length) {
+		length--; /* Linux 6.1 does not learn from a comparison with 0 that the length is at least 1 */
+		asm volatile("" : "+r"(length));
+		if (bpf_xdp_load_bytes(ctx, offset, words, (length & (SUM_CHUNK - 1)) + 1))
+			return 0;
+	}
 	return fold(bpf_csum_diff(NULL, 0, words, SUM_CHUNK, sum));
 }
 

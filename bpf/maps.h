@@ -67,8 +67,8 @@ struct {
 struct ring {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP);
-	__type(key, __u32);
-	__type(value, struct ring_entry);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct ring_entry));
 	__uint(max_entries, 1);
 };
 

@@ -53,6 +53,7 @@ always_inline struct vip *find_vip(struct packet *p, enum family family)
 
 /* A packet that belongs to a service: whose, and where to. */
 struct errand {
+	struct service *owner; /* if its destination is still to be chosen */
 	struct choice choice;
 	__u32 service;
 	__u32 sent_as; /* the reason if it can be sent */
@@ -83,7 +84,7 @@ always_inline int route_error(struct cursor *c, struct packet *p, struct errand 
 		service = find_service(p, 0, family);
 	if (!service)
 		return 0;
-	choose_for(p, service, errand, family);
+	errand->owner = service;
 	errand->sent_as = REASON_ICMP_ERROR;
 	return 1;
 }
@@ -118,7 +119,7 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 	} else if (!p->icmp) {
 		service = find_service(p, 0, family);
 		if (service) {
-			choose_for(p, service, errand, family);
+			errand->owner = service;
 			return 1;
 		}
 		errand->verdict = drop(REASON_ERR_SERVICE_NOT_FOUND);
@@ -180,11 +181,15 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, enum fa
 		reason = REASON_ERR_DENIED;
 	if (reason == REASON_FORWARDED && !p->icmp && likely(p->fragment != FRAGMENT_LATER))
 		service = find_service(p, p->ports >> 16, family);
+	if (unlikely(!service)) {
+		if (!(family == IPV4 ? take_up4(c, p, &errand, reason) : take_up6(c, p, &errand, reason)))
+			return errand.verdict.reason == REASON_ERR_SERVICE_NOT_FOUND ?
+				       answer_unknown_port(p, family) :
+				       errand.verdict;
+		service = errand.owner;
+	}
 	if (likely(service))
 		choose_for(p, service, &errand, family);
-	else if (!(family == IPV4 ? take_up4(c, p, &errand, reason) : take_up6(c, p, &errand, reason)))
-		return errand.verdict.reason == REASON_ERR_SERVICE_NOT_FOUND ? answer_unknown_port(p, family) :
-									       errand.verdict;
 	verdict = deliver(p, &errand, family);
 	count_service(p, errand.service, errand.choice, verdict);
 	return verdict;
