@@ -42,6 +42,8 @@ import { OBJECT } from "./xvs.gen.ts";
 const FLOW_BUDGET = 8192;
 /** ICMP answers that one CPU may give in a tick of 16.8 ms: about 1,000 a second. */
 const ICMP_BUDGET = 17;
+/** A budget that is never spent. */
+const NEVER = 0xffffffff;
 const MAX_TABLE = 1 << 24;
 
 /** The sizes of an instance's tables. */
@@ -202,7 +204,8 @@ export class Instance {
       deny: 0,
       watchdogNs: 0n,
       expired: POLICY[expired.toUpperCase() as Uppercase<Policy>],
-      sampleBudget: Math.max(1, sizes.maxFlows >>> 1),
+      // A sample that is given stays as it is.
+      sampleBudget: options.trackMask === undefined ? Math.max(1, sizes.maxFlows >>> 1) : NEVER,
       hashKey: [...key.words],
       hashFinal: key.final,
       sourceMask4: sourceMask(outerSources[4]),
