@@ -39,10 +39,10 @@ struct question {
 
 /*
  * May this CPU remember one more flow? A refusal costs accuracy, never a packet: the flow goes where the
- * ring says. Flows that are remembered for the sample alone coarsen it when they are too many. CPUs that
- * do so at once do it twice; the client finds the right size again.
+ * ring says. Flows that are remembered for the sample alone coarsen it when they are too many, for all CPUs,
+ * each of which then counts anew; the client makes it finer again.
  */
-always_inline int may_remember(__u64 now, __u32 for_sample)
+always_inline int may_remember(__u64 now, __u32 for_sample, __u32 sample_mask)
 {
 	__u32 zero = 0, tick = now >> BUDGET_TICK_SHIFT;
 	struct flow_budget *budget = bpf_map_lookup_elem(&flow_budgets, &zero);
@@ -53,10 +53,12 @@ always_inline int may_remember(__u64 now, __u32 for_sample)
 		budget->tick = tick;
 		budget->spent = 0;
 	}
-	if (for_sample && ++budget->sampled > settings.sample_budget) {
+	if (budget->sample_mask != sample_mask) {
+		budget->sample_mask = sample_mask;
 		budget->sampled = 0;
-		settings.sample_mask = settings.sample_mask * 2 + 1;
 	}
+	if (for_sample && ++budget->sampled > settings.sample_budget)
+		settings.sample_mask = sample_mask * 2 + 1;
 	return budget->spent++ < settings.flow_budget;
 }
 
@@ -166,7 +168,7 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 		return;
 	fresh.slot = q->choice.slot;
 	fresh.generation = generation_of(fresh.slot);
-	if (fresh.generation && may_remember(now, !ambiguous))
+	if (fresh.generation && may_remember(now, !ambiguous, sample_mask))
 		bpf_map_update_elem(flows, key, &fresh, BPF_ANY);
 }
 

@@ -125,7 +125,8 @@ struct {
 struct flow_budget {
 	__u32 tick;
 	__u32 spent; /* of settings.flow_budget, in this tick */
-	__u32 sampled; /* of settings.sample_budget, since it last halved the sample */
+	__u32 sampled; /* of settings.sample_budget, since the sample is as it is */
+	__u32 sample_mask; /* the sample that it counts for */
 };
 
 /* 0 -> what this CPU has spent; the program's own. */

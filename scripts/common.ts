@@ -13,7 +13,7 @@ export class UsageError extends Error {
 }
 
 /** Errors that are the user's to mend: said in one sentence, and nothing was changed. */
-const WRONG_INPUT = [UsageError, InvalidValueError, UnreachableError, AddressError, RangeError];
+const WRONG_INPUT = [UsageError, InvalidValueError, UnreachableError, AddressError];
 /** Errors that are the system's: said in one sentence too. */
 const SENTENCES = [XdpBusyError, LibraryError];
 /** The longest that a timer runs. */

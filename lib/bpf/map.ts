@@ -16,7 +16,14 @@ import {
 } from "./constants.ts";
 import { check, NotSupportedError } from "./errors.ts";
 import { mapInfo } from "./info.ts";
-import { concat, deleteBatch, readChunks, updateBatch, updateError } from "./map_batch.ts";
+import {
+  concat,
+  deleteBatch,
+  readChunks,
+  updateBatch,
+  updateBatchParallel,
+  updateError,
+} from "./map_batch.ts";
 import type { MapEntries } from "./map_batch.ts";
 import { openPin, pin, unpin } from "./pins.ts";
 
@@ -276,10 +283,16 @@ export class BpfMap implements Disposable {
     return deleteBatch(this, keys, count);
   }
 
-  /** Puts many maps into a map of maps, one for each of the packed keys. */
-  updateInnerBatch(keys: Uint8Array, maps: readonly BpfMap[]): void {
+  /**
+   * Puts many maps into a map of maps, one for each of the packed keys. When it is done, no program is under
+   * way that saw a map replaced.
+   *
+   * @throws {BpfError} when one is refused; others may be in place, in any order
+   */
+  async updateInnerBatch(keys: Uint8Array, maps: readonly BpfMap[]): Promise<void> {
+    this.#checkSize("keys", keys, maps.length * this.keySize);
     const fds = new Uint32Array(maps.map((map) => map.fd));
-    this.updateBatch(keys, new Uint8Array(fds.buffer), maps.length);
+    await updateBatchParallel(this, keys, new Uint8Array(fds.buffer), maps.length);
   }
 
   /**

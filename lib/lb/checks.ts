@@ -24,6 +24,13 @@ export function checkOptions(options: Options): void {
     throw new InvalidValueError("mode", mode, `Mode "${mode}" is none of native, generic, auto`);
   }
   integer(trackMask, 0, 0xffffffff, "trackMask", "trackMask");
+  if (trackMask & (trackMask + 1)) {
+    throw new InvalidValueError(
+      "trackMask",
+      trackMask,
+      `trackMask ${trackMask} is not one less than a power of two`,
+    );
+  }
   integer(neighbourTimeout, 0, MAX_TIMEOUT_MS, "neighbourTimeout", "neighbourTimeout");
   integer(watchdog, 0, MAX_WATCHDOG_S, "watchdog", "Seconds of the watchdog");
   for (const field of ["ipv4VLANs", "ipv6VLANs"] as const) {

@@ -399,14 +399,14 @@ export class Client implements AsyncDisposable {
     const turn = this.#last.then(async () => {
       this.#stop.signal.throwIfAborted();
       await act();
-      this.#settle();
+      await this.#settle();
     });
     this.#last = turn.catch(() => {});
     return turn;
   }
 
   async #commit(wishes: readonly Wish[]): Promise<void> {
-    this.#registry.commit(await this.#planner.plan(wishes));
+    await this.#registry.commit(await this.#planner.plan(wishes));
   }
 
   /** Neighbours, routes and links change: destinations follow. */
@@ -419,11 +419,11 @@ export class Client implements AsyncDisposable {
   }
 
   /** Settles what is due, and comes back when the next is. Its failure is not that of the change before. */
-  #settle(): void {
+  async #settle(): Promise<void> {
     clearTimeout(this.#settling);
     let waitMs = SETTLE_AGAIN_MS;
     try {
-      const next = this.#connections.settle();
+      const next = await this.#connections.settle();
       if (next === undefined) return;
       waitMs += Number((next - this.#instance.clock()) / 1_000_000n);
     } catch {

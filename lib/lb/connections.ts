@@ -7,11 +7,11 @@ import type { BpfMap } from "../bpf/mod.ts";
 import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE } from "./abi.gen.ts";
 import { type RingState, settle, slotOf } from "./change.ts";
 import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
-import type { Instance } from "./instance.ts";
+import { type Instance, sampleSize } from "./instance.ts";
 import type { Entry, Member } from "./model.ts";
 import type { Registry } from "./registry.ts";
 
-/** A sweep of the tables is good for that long. */
+/** A sweep of the tables is good for that long, or ten times as long as it took. */
 const FRESH_NS = 200_000_000n;
 const NS_PER_S = 1_000_000_000n;
 const PROTOCOL = { tcp: 6, udp: 17 };
@@ -39,7 +39,7 @@ export class Connections {
   readonly #registry: Registry;
   readonly #track: number | undefined;
   readonly #flowHash: FlowHash;
-  #counted: { atNs: bigint; open: Map<Member, number> } | undefined;
+  #counted: { untilNs: bigint; open: Map<Member, number> } | undefined;
 
   /** `trackMask` fixes the sample; undefined lets it follow the number of flows. */
   constructor(instance: Instance, registry: Registry, trackMask: number | undefined) {
@@ -57,9 +57,12 @@ export class Connections {
 
   /** Open flows of a destination. */
   open(member: Member): number {
-    const now = this.#instance.clock();
-    if (!this.#counted || now - this.#counted.atNs > FRESH_NS) {
-      this.#counted = { atNs: now, open: this.#count() };
+    const before = this.#instance.clock();
+    if (!this.#counted || before > this.#counted.untilNs) {
+      const open = this.#count();
+      const now = this.#instance.clock();
+      const took = now - before;
+      this.#counted = { untilNs: now + (took * 10n > FRESH_NS ? took * 10n : FRESH_NS), open };
     }
     return this.#counted.open.get(member) ?? 0;
   }
@@ -87,10 +90,10 @@ export class Connections {
   /** The program coarsens the sample when it must; here it becomes as fine as the table allows. */
   #resample(sampled: number, mask: number): void {
     if (this.#track !== undefined) return;
-    const { maxFlows } = this.#instance.sizes;
+    const wanted = sampleSize(this.#instance.sizes);
     const settings = this.#instance.settings;
-    if (sampled > maxFlows / 2) settings.sampleMask = (mask * 2 + 1) >>> 0;
-    else if (mask > 0 && sampled < maxFlows / 8) settings.sampleMask = mask >>> 1;
+    if (sampled > wanted) settings.sampleMask = (mask * 2 + 1) >>> 0;
+    else if (mask > 0 && sampled < wanted / 4) settings.sampleMask = mask >>> 1;
     else return;
     this.#instance.settings = settings;
   }
@@ -101,7 +104,7 @@ export class Connections {
    *
    * @returns when the next ring can be settled, undefined if none waits
    */
-  settle(): bigint | undefined {
+  async settle(): Promise<bigint | undefined> {
     const now = this.#instance.clock();
     let next: bigint | undefined;
     const due = new Set<Entry>();
@@ -144,7 +147,7 @@ export class Connections {
         if (next === undefined || later < next) next = later;
       }
     }
-    this.#registry.replaceRings(rings);
+    await this.#registry.replaceRings(rings);
     return next;
   }
 

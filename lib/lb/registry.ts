@@ -81,7 +81,7 @@ export class Registry {
    *
    * @throws {TableFullError} when there is no room; nothing was changed
    */
-  commit(plans: readonly Plan[]): void {
+  async commit(plans: readonly Plan[]): Promise<void> {
     const present = plans.filter((plan) => plan.destinations !== undefined);
     const steps = this.#prepare(present);
     const rings: BpfMap[] = [];
@@ -91,7 +91,7 @@ export class Registry {
         if (ring) rings.push(this.#instance.createRing(encodeRing(ring)));
       }
       this.#writeDestinations(steps);
-      this.#swapRings(steps.filter((step) => step.ring).map((step) => step.entry.id), rings);
+      await this.#swapRings(steps.filter((step) => step.ring).map((step) => step.entry), rings);
     } catch (error) {
       this.#abandon(steps);
       throw error;
@@ -103,15 +103,15 @@ export class Registry {
     const names = new Set(
       plans.filter((plan) => !plan.destinations).map((p) => serviceName(p.spec)),
     );
-    this.#remove([...names].flatMap((name) => this.#services.get(name) ?? []));
+    await this.#remove([...names].flatMap((name) => this.#services.get(name) ?? []));
   }
 
   /** Replaces rings by settled ones. */
-  replaceRings(rings: ReadonlyMap<Entry, RingState>): void {
+  async replaceRings(rings: ReadonlyMap<Entry, RingState>): Promise<void> {
     const maps: BpfMap[] = [];
     try {
       for (const ring of rings.values()) maps.push(this.#instance.createRing(encodeRing(ring)));
-      this.#swapRings([...rings.keys()].map((entry) => entry.id), maps);
+      await this.#swapRings([...rings.keys()], maps);
     } finally {
       for (const map of maps) map.close();
     }
@@ -236,11 +236,10 @@ export class Registry {
     this.#instance.destinationRecords.setAll(records);
   }
 
-  /** When it returns, no packet is under way that saw an old ring. */
-  #swapRings(ids: readonly number[], rings: readonly BpfMap[]): void {
-    if (ids.length === 0) return;
-    const keys = new Uint8Array(Uint32Array.from(ids).buffer);
-    this.#instance.rings.updateInnerBatch(keys, rings);
+  /** When it is done, no packet is under way that saw an old ring. */
+  async #swapRings(entries: readonly Entry[], rings: readonly BpfMap[]): Promise<void> {
+    const keys = new Uint8Array(Uint32Array.from(entries, ({ id }) => id).buffer);
+    await this.#instance.rings.updateInnerBatch(keys, rings);
   }
 
   /** Makes services known to packets. Their rings are in place, and all tracked if indexing changed. */
@@ -291,7 +290,7 @@ export class Registry {
     }
   }
 
-  #remove(entries: readonly Entry[]): void {
+  async #remove(entries: readonly Entry[]): Promise<void> {
     if (entries.length === 0) return;
     const { services4, services6, serviceRecords, serviceCounters, vipCounters } = this.#instance;
     const vips = new Set<Vip>();
@@ -303,7 +302,7 @@ export class Registry {
       serviceRecords.set(id, FREE_SERVICE);
     }
     this.#writeVips([...vips]);
-    this.#swapRings(entries.map(({ id }) => id), entries.map(() => this.#emptyRing));
+    await this.#swapRings(entries, entries.map(() => this.#emptyRing));
     this.#free(entries.flatMap(({ members }) => [...members.values()]));
     for (const { id, vip } of entries) {
       this.#retire(vip.id + 1, serviceCounters.sum(id));

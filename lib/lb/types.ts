@@ -133,7 +133,10 @@ export interface Options {
   maxServices?: number;
   /** How many destinations all services may have together. Default 16384. */
   maxDestinations?: number;
-  /** How many flows of each family may be remembered. Default 65536. */
+  /**
+   * How many flows of each family may be remembered, the same number on each CPU. One that is full forgets the
+   * flow longest silent. Default 65536.
+   */
   maxFlows?: number;
   /** How many prefixes of each family may be blocked. Default 65536. */
   maxBlocked?: number;
@@ -145,8 +148,9 @@ export interface Options {
   /** 16 bytes, the same on all nodes that are to choose alike. Default random. */
   hashKey?: Uint8Array;
   /**
-   * Which flows are counted one by one: those whose hash has none of these bits. 0 is all, 0xffffffff
-   * none. Default: all while they are few, then as few as keeps the table half empty.
+   * Which flows are counted one by one: those whose hash has none of these bits, which must be the lowest: 0
+   * is all, 1 every other, 0xffffffff none. A packet of such a flow costs one lookup more. Default: all while
+   * they are few, then about 4,096 of them, or fewer where the table is small.
    */
   trackMask?: number;
   /**

@@ -84,6 +84,13 @@ export const LIBBPF_SYMBOLS = {
     parameters: ["i32", "buffer", "buffer", "buffer", "buffer"],
     result: "i32",
   },
+  // the same, on a thread of its own
+  bpf_map_update_batch_async: {
+    name: "bpf_map_update_batch",
+    parameters: ["i32", "buffer", "buffer", "buffer", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
   // int bpf_map_delete_batch(int fd, const void *keys, __u32 *count,
   //     const struct bpf_map_batch_opts *opts)
   bpf_map_delete_batch: { parameters: ["i32", "buffer", "buffer", "buffer"], result: "i32" },

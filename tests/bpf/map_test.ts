@@ -230,7 +230,7 @@ Deno.test("delete() and deleteBatch() say what an array cannot do", () => {
   assertEquals(assertThrows(() => map.deleteBatch(u32(0), 1), BpfError).code, "EINVAL");
 });
 
-Deno.test("maps of maps hold maps of several sizes", () => {
+Deno.test("maps of maps hold maps of several sizes", async () => {
   using object = loaded();
   using stack = new DisposableStack();
   const rings = object.map("rings");
@@ -247,7 +247,7 @@ Deno.test("maps of maps hold maps of several sizes", () => {
   );
   rings.updateInner(u32(7), inner[0]!);
   assertEquals(rings.lookup(u32(7)), u32(inner[0]!.id));
-  rings.updateInnerBatch(keysUpTo(3), inner);
+  await rings.updateInnerBatch(keysUpTo(3), inner);
   for (const [i, map] of inner.entries()) assertEquals(rings.lookup(u32(i)), u32(map.id));
 
   const run = (): number => object.program("maps").testRun({ data: frame() }).retval;

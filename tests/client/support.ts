@@ -61,11 +61,11 @@ export class FakeNextHops implements NextHopSource {
     return Promise.resolve();
   }
 
-  /** Something may have changed: the client looks, and has looked when this is done. */
+  /** Something may have changed: the client looks, and has done what follows from it when this is done. */
   async tell(): Promise<void> {
-    const asked = this.asked.length;
-    this.#change?.resolve();
-    while (this.asked.length === asked) await new Promise((resolve) => setTimeout(resolve, 1));
+    const told = this.#change;
+    told?.resolve();
+    while (this.#change === told) await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
   async *follow(signal: AbortSignal): AsyncIterable<void> {

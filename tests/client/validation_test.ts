@@ -151,6 +151,7 @@ const BAD_OPTIONS: [given: Options, field: string, says: string][] = [
   [{ hashKey: new Uint8Array(15) }, "hashKey", "hashKey has 15 bytes: it must have 16"],
   [{ mode: "fast" as "auto" }, "mode", 'Mode "fast" is none of native, generic, auto'],
   [{ trackMask: -1 }, "trackMask", "trackMask -1 is not a whole number from 0 to 4294967295"],
+  [{ trackMask: 2 }, "trackMask", "trackMask 2 is not one less than a power of two"],
   [
     { neighbourTimeout: NaN },
     "neighbourTimeout",

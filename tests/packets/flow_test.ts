@@ -325,6 +325,19 @@ Deno.test("a CPU halves the sample when its flows are more than its budget", asy
   assert(balancer.flows < 700, `${balancer.flows} flows`);
 });
 
+Deno.test("a CPU counts anew against its budget when another has changed the sample", async () => {
+  await using balancer = await Balancer.create({ hashKey: HASH_KEY });
+  const { instance, client } = balancer;
+  await client.setService(service(4, "tcp"), ...numbered(1));
+  for (const sampleMask of [0, 1, 0]) {
+    instance.settings = { ...instance.settings, sampleMask, sampleBudget: 50 };
+    receivers(balancer, flows(4, "tcp", 40, 100 * sampleMask));
+    assertEquals(instance.settings.sampleMask, sampleMask);
+    const { keys, count } = instance.flows4.lookupBatch();
+    instance.flows4.deleteBatch(keys, count);
+  }
+});
+
 test("by the kernel's own clock, too, a flow keeps its destination", async () => {
   const options = {
     maxServices: 1,

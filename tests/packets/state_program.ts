@@ -49,7 +49,7 @@ export function inUnits(history: History): History {
 }
 
 /** Breaks something after each change of the service, so that a test can see whether it is noticed. */
-export type AfterChange = (program: Program, entry: Entry) => void;
+export type AfterChange = (program: Program, entry: Entry) => void | Promise<void>;
 
 /** Executes histories one after the other. */
 export class Program implements Executor, Disposable {
@@ -86,8 +86,8 @@ export class Program implements Executor, Disposable {
   }
 
   /** Forgets the history before, and begins another. */
-  begin(history: History): void {
-    this.#forget();
+  async begin(history: History): Promise<void> {
+    await this.#forget();
     this.#history = history;
     this.#grows = history.seed % 16 === 0;
     this.difference = undefined;
@@ -95,7 +95,7 @@ export class Program implements Executor, Disposable {
     this.#model = new Model(history);
   }
 
-  change(wish: Wish): void {
+  async change(wish: Wish): Promise<void> {
     const spec = completeService({
       ...VIP,
       protocol: this.#history!.udp ? "udp" : "tcp",
@@ -116,18 +116,18 @@ export class Program implements Executor, Disposable {
       nextHop: hopTo(destination.address),
     }));
     const before = this.registry.services.get(serviceName(spec))?.ring;
-    this.registry.commit([{ spec, destinations }]);
+    await this.registry.commit([{ spec, destinations }]);
     const entry = this.registry.services.get(serviceName(spec))!;
     // What leaves the ring as it is does not begin a window; the model would.
     if (entry.ring !== before) this.#model!.change({ ...wish, size: entry.ring.size });
-    this.#afterChange?.(this, entry);
+    await this.#afterChange?.(this, entry);
   }
 
-  settle(): void {
+  async settle(): Promise<void> {
     const [entry] = this.registry.services.values();
     // The tables are not swept for a ring of which nothing is tracked; the model always sweeps.
     const sweeps = entry!.ring.current.some(isTracked);
-    this.#connections.settle();
+    await this.#connections.settle();
     if (sweeps) this.#model!.settle();
   }
 
@@ -155,10 +155,10 @@ export class Program implements Executor, Disposable {
     this.instance.close();
   }
 
-  #forget(): void {
+  async #forget(): Promise<void> {
     const plans = [...this.registry.services.values()]
       .map(({ spec }) => ({ spec, destinations: undefined }));
-    this.registry.commit(plans);
+    await this.registry.commit(plans);
     const { keys, count } = this.instance.flows4.lookupBatch();
     if (count > 0) this.instance.flows4.deleteBatch(keys, count);
   }

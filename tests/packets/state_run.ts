@@ -22,8 +22,8 @@ async function carryOut(first: number, step: number, end: number): Promise<Resul
   using program = await Program.create();
   for (let seed = first; seed < end; seed += step) {
     const history = inUnits(historyOf(seed));
-    program.begin(history);
-    const { violation, changes, packets, kept } = check(history, program);
+    await program.begin(history);
+    const { violation, changes, packets, kept } = await check(history, program);
     const fault = violation ?? program.difference;
     if (fault !== undefined) result.faults.push(fault);
     result.changes += changes;

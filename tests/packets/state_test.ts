@@ -63,8 +63,8 @@ for (const [what, afterChange] of Object.entries(FAULTS)) {
     using program = await Program.create(afterChange);
     for (let seed = 0; seed < 100; seed++) {
       const history = inUnits(historyOf(seed));
-      program.begin(history);
-      if (check(history, program).violation !== undefined) return;
+      await program.begin(history);
+      if ((await check(history, program)).violation !== undefined) return;
     }
     fail(`no history shows that ${what}`);
   });

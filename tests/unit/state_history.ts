@@ -55,8 +55,8 @@ export interface History {
 
 /** Carries out the steps of one history. */
 export interface Executor {
-  change(wish: Wish): void;
-  settle(): void;
+  change(wish: Wish): void | Promise<void>;
+  settle(): void | Promise<void>;
   /** @returns The id of the destination that the packet was sent to; undefined if to none */
   packet(flow: Flow, kind: Kind): string | undefined;
   advanceClock(ns: bigint): void;
@@ -210,14 +210,14 @@ interface Seen {
  *   after the last change is over;
  * - nothing goes to a destination that has never taken new flows.
  */
-export function check(history: History, executor: Executor): Outcome {
+export async function check(history: History, executor: Executor): Promise<Outcome> {
   const outcome: Outcome = { violation: undefined, changes: 0, packets: 0, kept: 0 };
   const members = new Map<string, Member>();
   const flows = new Map<string, Seen>();
   let nowNs = 0n;
   let changedNs = 0n;
 
-  const change = (wish: Wish): void => {
+  const change = async (wish: Wish): Promise<void> => {
     const wanted = new Map(wish.targets.map((target) => [target.id, target]));
     for (const id of members.keys()) if (!wanted.has(id)) members.delete(id);
     for (const [id, target] of wanted) {
@@ -228,7 +228,7 @@ export function check(history: History, executor: Executor): Outcome {
     }
     outcome.changes++;
     changedNs = nowNs;
-    executor.change(wish);
+    await executor.change(wish);
   };
 
   const wrong = (flow: Flow, kind: Kind, id: string | undefined): string | undefined => {
@@ -251,8 +251,8 @@ export function check(history: History, executor: Executor): Outcome {
   };
 
   for (const step of history.steps) {
-    if (step.op === "change") change(step.wish);
-    else if (step.op === "settle") executor.settle();
+    if (step.op === "change") await change(step.wish);
+    else if (step.op === "settle") await executor.settle();
     else if (step.op === "advance") {
       nowNs += step.ns;
       executor.advanceClock(step.ns);

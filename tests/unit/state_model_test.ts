@@ -4,12 +4,12 @@ import { Model, RULES } from "./state_model.ts";
 
 const HISTORIES = 3000;
 
-Deno.test("a flow that speaks once per window keeps its destination while that stays", () => {
+Deno.test("a flow that speaks once per window keeps its destination while that stays", async () => {
   let changes = 0, packets = 0, kept = 0, lookups = 0, insertions = 0;
   for (let seed = 0; seed < HISTORIES; seed++) {
     const history = historyOf(seed);
     const model = new Model(history);
-    const outcome = check(history, model);
+    const outcome = await check(history, model);
     assertEquals(outcome.violation, undefined);
     changes += outcome.changes;
     packets += outcome.packets;
@@ -25,10 +25,10 @@ Deno.test("a flow that speaks once per window keeps its destination while that s
 });
 
 for (const rule of RULES) {
-  Deno.test(`histories go wrong without the rule that ${rule}`, () => {
+  Deno.test(`histories go wrong without the rule that ${rule}`, async () => {
     for (let seed = 0; seed < HISTORIES; seed++) {
       const history = historyOf(seed);
-      if (check(history, new Model(history, rule)).violation !== undefined) return;
+      if ((await check(history, new Model(history, rule))).violation !== undefined) return;
     }
     fail(`${HISTORIES} histories do without the rule "${rule}"`);
   });
