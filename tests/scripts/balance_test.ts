@@ -4,7 +4,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { Lab, LAB_ECHO_PORT } from "../../lib/net/lab.ts";
 import { Held, spread } from "../../lib/net/lab_client.ts";
 import { ELF } from "../bpf/support.ts";
-import { assertNothingLeft, Balancer, command, xdpPrograms } from "./balancer.ts";
+import { assertNothingLeft, command, startBalancer, xdpPrograms } from "./balancer.ts";
+import type { Script } from "./process.ts";
 
 const VIP = "192.168.101.1", VIP6 = "fd00:101::1";
 const RIPS = ["10.1.0.10", "10.1.0.11"] as const;
@@ -26,8 +27,8 @@ function scriptTest(name: string, test: () => Promise<void>): void {
   });
 }
 
-function start(...args: string[]): Promise<Balancer> {
-  return Balancer.start(lab.balancer, ...args);
+function start(...args: string[]): Promise<Script> {
+  return startBalancer(lab.balancer, ...args);
 }
 
 /** Connections to a VIP by the server that answered. */

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { Lab } from "../../lib/net/lab.ts";
-import { assertNothingLeft, command, type Outcome, xdpPrograms } from "./balancer.ts";
+import { assertNothingLeft, command, xdpPrograms } from "./balancer.ts";
+import type { Outcome } from "./process.ts";
 
 /** So many run at a time. */
 const AT_ONCE = 4;
