@@ -144,11 +144,12 @@ function withObject<T>(
 }
 
 function load(object: Handle, settings: LoadSettings): Loaded | Failure {
+  const declared = mapsOf(object); // libbpf gives a map that is reused the name that it has in the kernel
   const failure = adjust(object, settings) || libbpf().bpf_object__load(object);
   if (failure !== 0) return failure;
   using owned = new DisposableStack();
   const duplicate = (fd: number): Fd => owned.use(Fd.duplicateOf(fd));
-  const maps = mapsOf(object)
+  const maps = declared
     .map(([name, map]) => [name, libbpf().bpf_map__fd(map)] as const)
     .filter(([_, fd]) => fd >= 0)
     .map(([name, fd]) => [name, duplicate(fd)] as const);

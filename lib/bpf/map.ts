@@ -4,6 +4,7 @@ import { possibleCpus } from "../sys/cpu.ts";
 import { ERRNO } from "../sys/errno.ts";
 import { Fd } from "../sys/fd.ts";
 import { libbpf } from "../sys/ffi.ts";
+import { Mapping, pageSize } from "../sys/mapping.ts";
 import { type Bytes, cString } from "../sys/memory.ts";
 import { round8, u32 } from "./bytes.ts";
 import {
@@ -14,7 +15,7 @@ import {
   mapFlagsOf,
   type MapType,
 } from "./constants.ts";
-import { check, NotSupportedError } from "./errors.ts";
+import { BpfError, check, NotSupportedError, SystemError } from "./errors.ts";
 import { mapInfo } from "./info.ts";
 import {
   concat,
@@ -87,6 +88,7 @@ export class BpfMap implements Disposable {
    * 8 and taken as many times as there are possible processors.
    */
   readonly valueStride: number;
+  #mapping: Mapping | undefined;
 
   /**
    * Takes ownership of a map's file descriptor.
@@ -307,6 +309,30 @@ export class BpfMap implements Disposable {
   }
 
   /**
+   * The values of an `array` with the flag `"mmapable"`, one every `valueSize` bytes rounded up to a multiple
+   * of 8: the memory that programs use, to be read and written without a system call. It lasts until the map
+   * is closed, and is zeros afterwards.
+   *
+   * @throws {TypeError} when the map is not of that kind
+   * @throws {BpfError} when memory is lacking
+   */
+  view(): Bytes {
+    if (!this.flags.has("mmapable")) {
+      throw new TypeError(
+        `Cannot see the values of ${this.label} as memory: it is not mmapable`,
+      );
+    }
+    const size = round8(this.valueSize) * this.maxEntries;
+    try {
+      this.#mapping ??= new Mapping(this.fd, 0, roundUp(size, pageSize()), { writable: true });
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      throw new BpfError(`see the values of ${this.label}`, error.errno);
+    }
+    return this.#mapping.bytes.subarray(0, size);
+  }
+
+  /**
    * Gives the map a name in a bpffs, which keeps it alive.
    *
    * @throws {BpfError} `EEXIST` when the name is taken, `EPERM` outside a bpffs
@@ -322,6 +348,7 @@ export class BpfMap implements Disposable {
 
   /** Closes this handle; a second call does nothing. */
   close(): void {
+    this.#mapping?.close();
     this.#fd.close();
   }
 
@@ -359,4 +386,8 @@ export class BpfMap implements Disposable {
   #misuse(method: string, instead: string): TypeError {
     return new TypeError(`Cannot call ${method}() on ${this.type} ${this.label}: use ${instead}()`);
   }
+}
+
+function roundUp(size: number, unit: number): number {
+  return Math.ceil(size / unit) * unit;
 }

@@ -1,9 +1,7 @@
 /** BPF objects: programs and maps as clang compiles them together. */
 
-import { Mapping, pageSize } from "../sys/mapping.ts";
 import type { Bytes } from "../sys/memory.ts";
 import { u32 } from "./bytes.ts";
-import { BpfError, SystemError } from "./errors.ts";
 import { loadObject, type MapSpec, type ObjectSpec, readSpec } from "./loader.ts";
 import { BpfMap } from "./map.ts";
 import { BpfProgram } from "./program.ts";
@@ -33,7 +31,6 @@ export class BpfObject implements Disposable {
   readonly #maxEntries = new Map<string, number>();
   readonly #reused = new Map<string, BpfMap>();
   readonly #autoload = new Map<string, boolean>();
-  readonly #mappings = new Map<string, Mapping>();
   readonly #owned = new DisposableStack();
   #loaded: LoadedObjects | undefined;
 
@@ -90,7 +87,9 @@ export class BpfObject implements Disposable {
   }
 
   /**
-   * Makes the programs use a map that exists already, with what it holds.
+   * Makes the programs use a map that exists already, with what it holds. An `array` may stand in for a
+   * `percpu_array`: programs cannot tell, and with {@linkcode BpfMap.view} its values are read without
+   * a system call; but processors that count at once then overwrite each other.
    *
    * @param map Must stay open until the object is loaded
    * @throws {RangeError} when there is no such map
@@ -99,8 +98,9 @@ export class BpfObject implements Disposable {
   reuseMap(name: string, map: BpfMap): this {
     this.#assertNotLoaded(`reuse a map as "${name}"`);
     const spec = this.#mapSpec(name);
+    const standsIn = map.type === "array" && spec.type === "percpu_array";
     for (const field of ["type", "keySize", "valueSize"] as const) {
-      if (map[field] !== spec[field]) {
+      if (map[field] !== spec[field] && !(field === "type" && standsIn)) {
         throw new TypeError(
           `Cannot reuse ${map.label} as "${name}": its ${field} is ${map[field]}, not ${
             spec[field]
@@ -215,12 +215,7 @@ export class BpfObject implements Disposable {
     if (this.#loaded === undefined) return this.#variables.image(name);
     const map = this.map(name);
     if (isReadOnly(name)) return map.lookup(u32(0)) ?? new Uint8Array(0);
-    let mapping = this.#mappings.get(name);
-    if (mapping === undefined) {
-      mapping = this.#owned.use(mapSection(map));
-      this.#mappings.set(name, mapping);
-    }
-    return mapping.bytes;
+    return map.view();
   }
 
   #mapSpec(name: string): MapSpec {
@@ -254,21 +249,6 @@ function mapValues<T, U>(
   make: (value: T, key: string) => U,
 ): Map<string, U> {
   return new Map([...map].map(([key, value]) => [key, make(value, key)]));
-}
-
-function mapSection(map: BpfMap): Mapping {
-  if (!map.flags.has("mmapable")) {
-    throw new TypeError(
-      `Cannot see the variables of ${map.label}: it needs Linux 5.5, and one that is not static`,
-    );
-  }
-  try {
-    const pages = Math.ceil(map.valueSize / pageSize());
-    return new Mapping(map.fd, 0, pages * pageSize(), { writable: true });
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-    throw new BpfError(`see the variables of ${map.label}`, error.errno);
-  }
 }
 
 function unknown(what: string, name: string, names: Iterable<string>): RangeError {

@@ -320,3 +320,18 @@ Deno.test("a closed map refuses to work", () => {
   assertThrows(() => map.lookup(u32(1)), TypeError, "after closing");
   assertEquals(assertThrows(() => BpfMap.fromId(0xffff_fff0), BpfError).code, "ENOENT");
 });
+
+Deno.test("view() is the memory of an array, until it is closed", () => {
+  const options = { type: "array", keySize: 4, valueSize: 12, maxEntries: 300 } as const;
+  using map = BpfMap.create({ ...options, flags: ["mmapable"] });
+  const view = map.view();
+  assertEquals(view.length, 300 * 16);
+  map.update(u32(299), new Uint8Array(12).fill(7));
+  assertEquals(view.subarray(299 * 16), Uint8Array.from({ length: 16 }, (_, i) => i < 12 ? 7 : 0));
+  map.view().fill(9, 16, 20);
+  assertEquals(map.lookup(u32(1)), Uint8Array.from({ length: 12 }, (_, i) => i < 4 ? 9 : 0));
+  map.close();
+  assertEquals(view[299 * 16], 0);
+  using other = BpfMap.create(options);
+  assertThrows(() => other.view(), TypeError, "it is not mmapable");
+});

@@ -188,7 +188,7 @@ Deno.test("constants cannot be set after load()", () => {
 
 Deno.test("variable() says why a section cannot be seen", () => {
   using object = loaded();
-  assertThrows(() => object.variable("hidden"), TypeError, "one that is not static");
+  assertThrows(() => object.variable("hidden"), TypeError, "it is not mmapable");
 });
 
 Deno.test("setVariable() checks numbers by type", () => {
@@ -241,6 +241,19 @@ Deno.test("reuseMap() makes two objects share a map and what it holds", () => {
   first.setVariable("threshold", 32);
   second.program("variables").testRun({ data: frame() });
   assertEquals(numbersIn(second.variable("zeroed")), [0, 32, 0, 0]);
+});
+
+Deno.test("reuseMap() takes an array for a percpu_array, and one for nothing else", () => {
+  const options = { keySize: 4, valueSize: 4, maxEntries: 4 } as const;
+  using array = BpfMap.create({ ...options, type: "array", flags: ["mmapable"] });
+  using object = BpfObject.open(ELF).reuseMap("per_cpu", array).load();
+  assertEquals(object.map("per_cpu").id, array.id);
+  using other = BpfMap.create({ ...options, type: "array", valueSize: 8 });
+  assertThrows(
+    () => BpfObject.open(ELF).reuseMap("numbers", other),
+    TypeError,
+    "its type is array",
+  );
 });
 
 Deno.test("reuseMap() refuses a map of another shape", () => {
