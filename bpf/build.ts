@@ -45,6 +45,9 @@ const HEADERS: Record<string, [header: string, module: string]> = {
 };
 const README = "bpf/README.md";
 
+/** A quarter of what the verifier goes through at most, so that there is room to grow. */
+const MAX_VERIFIED = 250_000;
+
 /** What is wrong with the sources rather than with this program. */
 class BuildError extends Error {}
 
@@ -108,13 +111,18 @@ async function read(path: string): Promise<string> {
   }
 }
 
-/** Says how large an object is and, to root, how much work its programs were for the verifier. */
+/** Says how large an object is and, to root, how much work its programs are for the verifier. */
 function report(source: string, elf: Bytes): void {
   console.log(`${source}: ${elf.length} bytes`);
   if (Deno.uid() !== 0) return;
   using object = BpfObject.open(elf).load();
   for (const [name, { verifiedInstructions }] of object.programs) {
     console.log(`  ${name}: ${verifiedInstructions ?? "unknown"} instructions verified`);
+    if (verifiedInstructions === undefined || verifiedInstructions <= MAX_VERIFIED) continue;
+    throw new BuildError(
+      `Cannot accept program "${name}" of ${source}: the verifier goes through ` +
+        `${verifiedInstructions} instructions, more than ${MAX_VERIFIED}`,
+    );
   }
 }
 

@@ -64,10 +64,9 @@ always_inline void count_reason(void *counters, __u32 owner, __u32 reason)
 	} while (0)
 
 /* A packet of a service, once its destination is chosen: what became of it. */
-always_inline void count_service(struct packet *p, __u32 service, struct choice choice,
-				 struct verdict verdict)
+always_inline void count_service(struct packet *p, struct question *q, struct verdict verdict)
 {
-	struct service_counter *total = bpf_map_lookup_elem(&service_counters, &service);
+	struct service_counter *total = bpf_map_lookup_elem(&service_counters, &q->service);
 	struct destination_counter *own;
 
 	if (!total)
@@ -76,13 +75,13 @@ always_inline void count_service(struct packet *p, __u32 service, struct choice 
 		if (verdict.reason < REASON_COUNT)
 			total->reasons[verdict.reason]++;
 	} else {
-		count_flow(total, p, choice);
+		count_flow(total, p, q->choice);
 	}
-	own = bpf_map_lookup_elem(&destination_counters, &choice.slot);
+	own = bpf_map_lookup_elem(&destination_counters, &q->choice.slot);
 	if (!own)
 		return;
 	if (likely(verdict.reason == REASON_FORWARDED))
-		count_flow(own, p, choice);
+		count_flow(own, p, q->choice);
 	else if (verdict.action == XDP_DROP)
 		own->errors++;
 }

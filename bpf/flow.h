@@ -27,14 +27,19 @@ struct choice {
 	__u32 entropy; /* of the flow, for whoever spreads flows further on */
 };
 
-/* What the ring says of a flow, all that is needed to ask the flow table, and the answer. */
+/*
+ * What the ring says of a flow, and the answer of the flow table. It goes to global functions, which cannot
+ * follow pointers in it.
+ */
 struct question {
 	struct choice choice;
-	struct packet *packet;
-	struct service *service;
-	void *ring;
+	__u32 current; /* of the ring's entry */
 	__u64 hash;
-	__u32 current;
+	__u32 service; /* id */
+	__u8 sticky;
+	__u8 tcp_flags;
+	__u8 quoted;
+	__u8 pad;
 };
 
 /*
@@ -77,27 +82,19 @@ always_inline __u32 generation_of(__u32 slot)
 	return d && slot ? d->generation : 0;
 }
 
-/* Where the flow went before the last change; 0 if that destination has gone. */
-always_inline __u32 previous_slot(struct question *q, enum family family)
+/* Where the previous ring, of `size` entries, sent the flow; 0 if that destination has gone. */
+always_inline __u32 previous_slot(void *ring, __u32 size, __u64 hash)
 {
-	__u32 index = 1;
-	struct ring_past *past = bpf_map_lookup_elem(q->ring, &index);
-	struct ring_entry *entry;
-	__u64 hash = q->hash;
+	__u32 index = RING_HEADER + scale(hash, size);
+	struct ring_entry *entry = bpf_map_lookup_elem(ring, &index);
 
-	if (!past)
-		return 0;
-	if (unlikely(past->sticky != q->service->sticky))
-		hash = flow_hash(q->packet, past->sticky, family);
-	index = RING_HEADER + scale(hash, past->size);
-	entry = bpf_map_lookup_elem(q->ring, &index);
 	return entry && generation_of(entry->previous) ? entry->previous : 0;
 }
 
-always_inline int within_window(struct question *q, __u64 now)
+always_inline int within_window(void *ring, __u64 now)
 {
 	__u32 index = 0;
-	struct ring_window *window = bpf_map_lookup_elem(q->ring, &index);
+	struct ring_window *window = bpf_map_lookup_elem(ring, &index);
 
 	return window && now < window->end_ns;
 }
@@ -109,22 +106,51 @@ always_inline __u32 state_after(__u8 tcp_flags, __u32 state)
 	return state == FLOW_SYN ? FLOW_OPEN : state;
 }
 
-/* Where the previous ring would send it; within a window alone, and 0 if that destination has gone. */
-always_inline __u32 claimed_by(struct question *q, __u64 now, enum family family)
+/* The hash that a flow had when ports counted, or did not. */
+always_inline __u64 other_hash(const void *key, __u32 sticky, enum family family)
 {
-	if (!(q->current & RING_TRACKED) || !within_window(q, now))
+	const struct flow_key4 *key4 = key;
+	const struct flow_key6 *key6 = key;
+
+	if (family == IPV4)
+		return hash_of(&key4->source, &key4->destination, sticky ? 0 : *(__u32 *)&key4->source_port,
+			       sticky ? 0 : key4->protocol, family);
+	return hash_of((void *)key6->source, (void *)key6->destination,
+		       sticky ? 0 : *(__u32 *)&key6->source_port, sticky ? 0 : key6->protocol, family);
+}
+
+/*
+ * Where the previous ring would send it; within a window alone, and 0 if that destination has gone. Should the
+ * ring be replaced meanwhile, the new one's past says of the flow what the old one did.
+ */
+always_inline __u32 claimed_by(struct question *q, const void *key, __u64 now, enum family family)
+{
+	struct ring_past *past;
+	__u64 hash = q->hash;
+	__u32 index = 1;
+	void *ring;
+
+	if (!(q->current & RING_TRACKED))
 		return q->choice.slot;
-	return previous_slot(q, family);
+	ring = bpf_map_lookup_elem(&rings, &q->service);
+	if (!ring || !within_window(ring, now))
+		return q->choice.slot;
+	past = bpf_map_lookup_elem(ring, &index);
+	if (!past)
+		return 0;
+	if (unlikely(past->sticky != q->sticky))
+		hash = other_hash(key, past->sticky, family);
+	return previous_slot(ring, past->size, hash);
 }
 
 /* A packet of a flow that is known; the line is shared by CPUs, so written only where it changes. */
 always_inline void follow(struct question *q, struct flow *flow, __u64 now, __u32 weight)
 {
 	const __u32 seen = now >> FLOW_SEEN_SHIFT;
-	const __u32 state = state_after(q->packet->tcp_flags, flow->state);
+	const __u32 state = state_after(q->tcp_flags, flow->state);
 
 	q->choice.slot = flow->slot;
-	if (q->packet->quoted)
+	if (q->quoted)
 		return;
 	if (flow->state == FLOW_SYN)
 		q->choice.began = weight;
@@ -137,7 +163,7 @@ always_inline void follow(struct question *q, struct flow *flow, __u64 now, __u3
 /* The destination of a flow that the ring alone cannot tell, or that belongs to the sample. */
 always_inline void ask_flows(struct question *q, void *flows, const void *key, enum family family)
 {
-	const __u8 tcp_flags = q->packet->tcp_flags;
+	const __u8 tcp_flags = q->tcp_flags;
 	const __u32 syn = (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	const __u32 sample_mask = settings.sample_mask;
 	const __u32 sampled = !((__u32)q->hash & sample_mask), weight = sampled ? sample_mask + 1 : 0;
@@ -150,14 +176,14 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 		follow(q, flow, now, weight);
 		return;
 	}
-	previous = claimed_by(q, now, family);
+	previous = claimed_by(q, key, now, family);
 	ambiguous = previous != q->choice.slot;
 	if (!syn) {
 		/* Silent since the change, or new to this program: it may have been there. */
 		if (previous)
 			q->choice.slot = previous;
 		/* What somebody says about a flow does not begin one. */
-		if (q->packet->quoted)
+		if (q->quoted)
 			return;
 		if (!flow)
 			q->choice.began = weight;
@@ -172,64 +198,73 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 		bpf_map_update_elem(flows, key, &fresh, BPF_ANY);
 }
 
-static __noinline int ask_flows4(struct question *q)
+/* Global functions: the verifier looks into them once, and not for every kind of packet that asks. */
+__noinline int ask_flows4(struct question *q, __u32 source, __u32 destination, __u32 ports, __u32 protocol)
 {
-	struct packet *p = q->packet;
 	struct flow_key4 key = {
-		.source = *(__be32 *)p->source,
-		.destination = *(__be32 *)p->destination,
-		.source_port = p->ports,
-		.destination_port = p->ports >> 16,
-		.protocol = p->protocol,
+		.source = source,
+		.destination = destination,
+		.source_port = ports,
+		.destination_port = ports >> 16,
+		.protocol = protocol,
 	};
 
-	ask_flows(q, &flows4, &key, IPV4);
+	if (q)
+		ask_flows(q, &flows4, &key, IPV4);
 	return 0;
 }
 
-static __noinline int ask_flows6(struct question *q)
+__noinline int ask_flows6(struct question *q, struct flow_key6 *key)
 {
-	struct packet *p = q->packet;
-	struct flow_key6 key = {
-		.source_port = p->ports,
-		.destination_port = p->ports >> 16,
-		.protocol = p->protocol,
-	};
+	struct flow_key6 copy; /* Linux 6.1 takes no key from an argument's memory */
 
-	__builtin_memcpy(key.source, p->source, sizeof(key.source));
-	__builtin_memcpy(key.destination, p->destination, sizeof(key.destination));
-	ask_flows(q, &flows6, &key, IPV6);
+	if (!q || !key)
+		return 0;
+	copy_words(&copy, key, sizeof(copy) / 4);
+	ask_flows(q, &flows6, &copy, IPV6);
 	return 0;
+}
+
+static __noinline int ask6(struct packet *p, struct question *q)
+{
+	struct flow_key6 key aligned_words = { .protocol = p->protocol };
+
+	copy_words(key.source, p->source, 4);
+	copy_words(key.destination, p->destination, 4);
+	copy_words(&key.source_port, &p->ports, 1);
+	return ask_flows6(q, &key);
 }
 
 /*
- * The destination's slot, 0 if there is none. An established flow in an entry that no change has touched
- * is answered by the ring alone.
+ * Answers with the destination's slot, 0 if there is none. An established flow in an entry that no change has
+ * touched is answered by the ring alone.
  */
-always_inline struct choice choose(struct packet *p, struct service *service, enum family family)
+always_inline void choose(struct packet *p, struct service *service, struct question *q, enum family family)
 {
-	struct question q = { .packet = p, .service = service };
+	void *ring = bpf_map_lookup_elem(&rings, &service->id);
 	struct ring_entry *entry;
 	__u32 index;
 
-	q.ring = bpf_map_lookup_elem(&rings, &service->id);
-	if (!q.ring)
-		return q.choice;
-	q.hash = flow_hash(p, service->sticky, family);
-	index = RING_HEADER + scale(q.hash, service->ring_size);
-	entry = bpf_map_lookup_elem(q.ring, &index);
+	q->service = service->id;
+	if (!ring)
+		return;
+	q->hash = flow_hash(p, service->sticky, family);
+	index = RING_HEADER + scale(q->hash, service->ring_size);
+	entry = bpf_map_lookup_elem(ring, &index);
 	if (!entry)
-		return q.choice;
-	q.current = entry->current;
-	q.choice.slot = q.current & ~RING_TRACKED;
-	q.choice.entropy = q.hash;
-	if (unlikely((q.current & RING_TRACKED) || !((__u32)q.hash & settings.sample_mask))) {
-		if (family == IPV4)
-			ask_flows4(&q);
-		else
-			ask_flows6(&q);
-	}
-	return q.choice;
+		return;
+	q->current = entry->current;
+	q->choice.slot = q->current & ~RING_TRACKED;
+	q->choice.entropy = q->hash;
+	if (likely(!(q->current & RING_TRACKED) && ((__u32)q->hash & settings.sample_mask)))
+		return;
+	q->sticky = service->sticky;
+	q->tcp_flags = p->tcp_flags;
+	q->quoted = p->quoted;
+	if (family == IPV4)
+		ask_flows4(q, *(__be32 *)p->source, *(__be32 *)p->destination, p->ports, p->protocol);
+	else
+		ask6(p, q);
 }
 
 #endif

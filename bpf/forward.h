@@ -39,36 +39,52 @@ always_inline __u8 ttl_of(struct packet *p, enum family family)
 	return family == IPV4 ? p->ip4->ttl : p->ip6->hop_limit;
 }
 
-/* The Ethernet header with its tags; the cursor moves behind them. 0: no room. */
-always_inline int write_link(struct cursor *c, const void *macs, __u32 tags, struct vlan outer,
-			     struct vlan vlan, __be16 protocol)
+/* Writes up to two tags behind the MACs, and the protocol of what follows. 0: no room. */
+__noinline int write_tags(struct xdp_md *ctx, __u32 tags, __u32 outer, __u32 vlan, __u32 protocol)
+{
+	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	__u32 *at = c.at + 2 * ETH_ALEN;
+
+	if ((void *)(at + 2) > c.end)
+		return 0;
+	if (tags == 2)
+		*at++ = outer;
+	*at = vlan;
+	if ((void *)(at + 2) > c.end)
+		return 0;
+	*(__be16 *)(at + 1) = protocol;
+	return 1;
+}
+
+always_inline __u32 word_of(struct vlan vlan)
+{
+	return vlan.type | (__u32)vlan.control << 16;
+}
+
+/*
+ * The frame's header, with its tags, at the cursor, which moves behind them. 0: no room. That the number of
+ * tags is but a number, to the verifier too, spares it many ways to look at.
+ */
+always_inline int write_link(struct xdp_md *ctx, struct cursor *c, const void *macs, __u32 tags,
+			     struct vlan outer, struct vlan vlan, __be16 protocol)
 {
 	struct ethhdr *ethernet = take(c, struct ethhdr);
-	__be16 *type; /* of what follows */
-	struct tag *tag;
 
 	if (!ethernet)
 		return 0;
-	__builtin_memcpy(ethernet, macs, 2 * ETH_ALEN);
-	type = (void *)ethernet + 2 * ETH_ALEN;
-	if (unlikely(tags)) {
-		if (tags == 2) {
-			tag = take(c, struct tag);
-			if (!tag)
-				return 0;
-			*type = outer.type;
-			tag->control = outer.control;
-			type = &tag->protocol;
-		}
-		tag = take(c, struct tag);
-		if (!tag)
-			return 0;
-		*type = vlan.type;
-		tag->control = vlan.control;
-		type = &tag->protocol;
-	}
-	*type = protocol;
-	return 1;
+	copy_words(ethernet, macs, 3);
+	ethernet->h_proto = protocol;
+	c->at += tags * sizeof(struct tag);
+	return likely(!tags) || write_tags(ctx, tags, word_of(outer), word_of(vlan), protocol);
+}
+
+/* How many tags a frame has for the destination: none, or as many as it came with and at least one. */
+always_inline __u32 tags_for(struct packet *p, struct destination *d)
+{
+	__u32 negative = -(__u32)d->vlan;
+
+	asm volatile("" : "+r"(negative)); /* or the compiler makes branches of it */
+	return (negative >> 31) * (1 + (p->tags >> 1));
 }
 
 /*
@@ -80,7 +96,7 @@ always_inline int write_link(struct cursor *c, const void *macs, __u32 tags, str
 always_inline int reframe(struct packet *p, struct destination *d, __u32 overhead, __be16 protocol,
 			  struct cursor *c)
 {
-	const __u32 tags = likely(!d->vlan) ? 0 : p->tags == 2 ? 2 : 1;
+	const __u32 tags = tags_for(p, d);
 	const int shift = overhead + (tags - p->tags) * sizeof(struct tag);
 	const struct vlan vlan = {
 		.type = p->tags ? p->vlan.type : bpf_htons(ETH_P_8021Q),
@@ -91,7 +107,7 @@ always_inline int reframe(struct packet *p, struct destination *d, __u32 overhea
 		return 0;
 	c->at = (void *)(long)p->ctx->data;
 	c->end = (void *)(long)p->ctx->data_end;
-	return write_link(c, d->destination_mac, tags, p->outer, vlan, protocol);
+	return write_link(p->ctx, c, d->destination_mac, tags, p->outer, vlan, protocol);
 }
 
 /* Out of the interface that it came in by, or of another one of the instance's. */
@@ -216,8 +232,8 @@ always_inline void write_outer4(struct iphdr *ip, struct destination *d, __u8 pr
 	ip->ttl = OUTER_TTL;
 	ip->protocol = protocol;
 	ip->check = ~fold(d->outer_sum + length_be + bpf_htons(tos));
-	__builtin_memcpy(&ip->saddr, d->outer_source, 4);
-	__builtin_memcpy(&ip->daddr, d->outer_destination, 4);
+	copy_words(&ip->saddr, d->outer_source, 1);
+	copy_words(&ip->daddr, d->outer_destination, 1);
 	if (unlikely(d->flags & DESTINATION_SPREAD)) {
 		const __be32 bits = entropy & settings.source_mask4;
 
@@ -233,8 +249,8 @@ always_inline void write_outer6(struct ipv6hdr *ip, struct destination *d, __u8 
 	ip->payload_len = bpf_htons(payload);
 	ip->nexthdr = protocol;
 	ip->hop_limit = OUTER_TTL;
-	__builtin_memcpy(&ip->saddr, d->outer_source, 16);
-	__builtin_memcpy(&ip->daddr, d->outer_destination, 16);
+	copy_words(&ip->saddr, d->outer_source, 4);
+	copy_words(&ip->daddr, d->outer_destination, 4);
 	if (unlikely(d->flags & DESTINATION_SPREAD))
 		ip->saddr.in6_u.u6_addr32[3] |= entropy & settings.source_mask6;
 }

@@ -22,10 +22,10 @@ always_inline struct fragment_value *datagram(struct packet *p, struct fragment_
 			return bpf_map_lookup_elem(&fragments4, &key);
 		bpf_map_update_elem(&fragments4, &key, note, BPF_ANY);
 	} else {
-		struct fragment_key6 key = { .id = p->fragment_id };
+		struct fragment_key6 key aligned_words = { .id = p->fragment_id };
 
-		__builtin_memcpy(key.source, &p->ip6->saddr, sizeof(key.source));
-		__builtin_memcpy(key.destination, &p->ip6->daddr, sizeof(key.destination));
+		copy_words(key.source, &p->ip6->saddr, 4);
+		copy_words(key.destination, &p->ip6->daddr, 4);
 		if (!note)
 			return bpf_map_lookup_elem(&fragments6, &key);
 		bpf_map_update_elem(&fragments6, &key, note, BPF_ANY);
@@ -34,30 +34,42 @@ always_inline struct fragment_value *datagram(struct packet *p, struct fragment_
 }
 
 /* The first fragment, whose destination is chosen. */
-always_inline void note_fragments(struct packet *p, __u32 service, struct choice choice, enum family family)
+always_inline void note_fragments(struct packet *p, struct question *q, enum family family)
 {
 	struct fragment_value note = {
-		.slot = choice.slot,
-		.generation = generation_of(choice.slot),
-		.service = service,
-		.entropy = choice.entropy,
+		.slot = q->choice.slot,
+		.generation = generation_of(q->choice.slot),
+		.service = q->service,
+		.entropy = q->choice.entropy,
 	};
 
 	datagram(p, &note, family);
 }
 
-/* Where the first fragment went; slot 0 if that is not known, or its destination has gone. */
-always_inline struct choice follow_first(struct packet *p, __u32 *service, enum family family)
+/* Off the common path, with stacks of their own. */
+static __noinline int note_fragments4(struct packet *p, struct question *q)
+{
+	note_fragments(p, q, IPV4);
+	return 0;
+}
+
+static __noinline int note_fragments6(struct packet *p, struct question *q)
+{
+	note_fragments(p, q, IPV6);
+	return 0;
+}
+
+/* Where the first fragment went; 0 if that is not known, or its destination has gone. */
+always_inline int follow_first(struct packet *p, struct question *q, enum family family)
 {
 	struct fragment_value *known = datagram(p, NULL, family);
-	struct choice choice = {};
 
 	if (!known || !alive(known->slot, known->generation))
-		return choice;
-	*service = known->service;
-	choice.slot = known->slot;
-	choice.entropy = known->entropy;
-	return choice;
+		return 0;
+	q->service = known->service;
+	q->choice.slot = known->slot;
+	q->choice.entropy = known->entropy;
+	return 1;
 }
 
 #endif

@@ -24,13 +24,11 @@ always_inline __u64 mix(__u64 h)
 	return h ^ (h >> 31);
 }
 
-/* `sticky`: of the addresses alone, so that a client keeps its destination. */
-always_inline __u64 flow_hash(struct packet *p, __u32 sticky, enum family family)
+/* Of addresses, ports as they stand in a packet, and protocol. */
+always_inline __u64 hash_of(const __u32 *source, const __u32 *destination, __u32 ports, __u32 protocol,
+			    enum family family)
 {
 	const __u32 *key = settings.hash_key;
-	__u32 ports = sticky ? 0 : p->ports;
-	__u32 protocol = sticky ? 0 : p->protocol;
-	const __u32 *source = p->source, *destination = p->destination;
 	__u64 sum = 0;
 
 	if (family == IPV4) {
@@ -44,6 +42,12 @@ always_inline __u64 flow_hash(struct packet *p, __u32 sticky, enum family family
 		sum += nh(key + 8, ports, protocol);
 	}
 	return mix(sum ^ settings.hash_final);
+}
+
+/* `sticky`: of the addresses alone, so that a client keeps its destination. */
+always_inline __u64 flow_hash(struct packet *p, __u32 sticky, enum family family)
+{
+	return hash_of(p->source, p->destination, sticky ? 0 : p->ports, sticky ? 0 : p->protocol, family);
 }
 
 /* Where a hash falls on a ring of `size` entries. */

@@ -67,14 +67,23 @@ always_inline void turn_echo(struct packet *p, enum family family)
 	p->icmp->checksum = amend(p->icmp->checksum, before, *word);
 }
 
+/* The MACs of a frame's answer. */
+always_inline void turn_macs(__u32 macs[3], const struct ethhdr *ethernet)
+{
+	const __u32 *word = (const void *)ethernet;
+
+	macs[0] = word[1] >> 16 | word[2] << 16;
+	macs[1] = word[2] >> 16 | word[0] << 16;
+	macs[2] = word[0] >> 16 | word[1] << 16;
+}
+
 /* Both addresses stand in the checksums, so that exchanging them changes none. */
 always_inline void turn_addresses(struct packet *p, enum family family)
 {
-	__u8 mac[ETH_ALEN];
+	__u32 macs[3];
 
-	__builtin_memcpy(mac, p->ethernet->h_dest, ETH_ALEN);
-	__builtin_memcpy(p->ethernet->h_dest, p->ethernet->h_source, ETH_ALEN);
-	__builtin_memcpy(p->ethernet->h_source, mac, ETH_ALEN);
+	turn_macs(macs, p->ethernet);
+	copy_words(p->ethernet, macs, 3);
 	if (family == IPV4) {
 		__be32 address = p->ip4->saddr;
 
@@ -136,7 +145,7 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
 	__u32 frame = c.end - c.at, link, quoted;
 	struct packet p = { .ctx = ctx };
-	__u8 macs[2 * ETH_ALEN];
+	__u32 macs[3];
 	struct ipv6hdr *ip6;
 	struct iphdr *ip4;
 	struct icmp *icmp;
@@ -149,9 +158,8 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 	protocol = parse_ethernet(&c, &p);
 	if (!p.ethernet || c.at + ip_size > c.end)
 		return 0;
-	__builtin_memcpy(macs, p.ethernet->h_source, ETH_ALEN);
-	__builtin_memcpy(macs + ETH_ALEN, p.ethernet->h_dest, ETH_ALEN);
-	__builtin_memcpy(&asked, c.at, ip_size);
+	turn_macs(macs, p.ethernet);
+	copy_words(&asked, c.at, ip_size / 4);
 	quoted = family == IPV4 ? bpf_ntohs(asked.ip4.tot_len) : ip_size + bpf_ntohs(asked.ip6.payload_len);
 	if (quoted > ICMP_QUOTE)
 		quoted = ICMP_QUOTE;
@@ -163,7 +171,7 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 
 	c.at = (void *)(long)ctx->data;
 	c.end = (void *)(long)ctx->data_end;
-	if (!write_link(&c, macs, p.tags, p.outer, p.vlan, protocol) || c.at + ip_size > c.end)
+	if (!write_link(ctx, &c, macs, p.tags, p.outer, p.vlan, protocol) || c.at + ip_size > c.end)
 		return 0;
 	ip4 = c.at;
 	ip6 = c.at;

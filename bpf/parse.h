@@ -127,6 +127,16 @@ struct packet {
 						       : ((cursor)->at = __header + 1, __header);  \
 	})
 
+/* Of so many 32-bit words, wherever they lie: memcpy() would go byte by byte through what may be unaligned. */
+always_inline void copy_words(void *to, const void *from, __u32 words)
+{
+	for (__u32 i = 0; i < words; i++)
+		((__u32 *)to)[i] = ((const __u32 *)from)[i];
+}
+
+/* Keys that words are copied into. */
+#define aligned_words __attribute__((aligned(8)))
+
 always_inline int is_tag(__be16 protocol)
 {
 	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);

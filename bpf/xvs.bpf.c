@@ -23,9 +23,9 @@ always_inline struct service *find_service(struct packet *p, __be16 port, enum f
 
 		return bpf_map_lookup_elem(&services4, &key);
 	} else {
-		struct service_key6 key = { .port = port, .protocol = p->protocol };
+		struct service_key6 key aligned_words = { .port = port, .protocol = p->protocol };
 
-		__builtin_memcpy(key.address, p->destination, sizeof(key.address));
+		copy_words(key.address, p->destination, 4);
 		return bpf_map_lookup_elem(&services6, &key);
 	}
 }
@@ -38,11 +38,21 @@ always_inline struct denied *denied_by(struct packet *p, enum family family)
 
 		return bpf_map_lookup_elem(&denied4, &key);
 	} else {
-		struct prefix6 key = { .length = 128 };
+		struct prefix6 key aligned_words = { .length = 128 };
 
-		__builtin_memcpy(key.address, &p->ip6->saddr, sizeof(key.address));
+		copy_words(key.address, &p->ip6->saddr, 4);
 		return bpf_map_lookup_elem(&denied6, &key);
 	}
+}
+
+static __noinline struct denied *denied_by4(struct packet *p)
+{
+	return denied_by(p, IPV4);
+}
+
+static __noinline struct denied *denied_by6(struct packet *p)
+{
+	return denied_by(p, IPV6);
 }
 
 always_inline struct vip *find_vip(struct packet *p, enum family family)
@@ -51,11 +61,10 @@ always_inline struct vip *find_vip(struct packet *p, enum family family)
 				bpf_map_lookup_elem(&vips6, p->destination);
 }
 
-/* A packet that belongs to a service: whose, and where to. */
+/* What there is to do with a packet. */
 struct errand {
+	struct question question; /* which service, and where to */
 	struct service *owner; /* if its destination is still to be chosen */
-	struct choice choice;
-	__u32 service;
 	__u32 sent_as; /* the reason if it can be sent */
 	struct verdict verdict; /* if there is nothing to send */
 };
@@ -64,12 +73,13 @@ struct errand {
 always_inline void choose_for(struct packet *p, struct service *service, struct errand *errand,
 			      enum family family)
 {
-	errand->service = service->id;
-	if (expired(p, family)) /* begins no flow; deliver() says so */
+	if (expired(p, family)) { /* begins no flow; deliver() says so */
+		errand->question.service = service->id;
 		return;
-	errand->choice = choose(p, service, family);
+	}
+	choose(p, service, &errand->question, family);
 	if (unlikely(p->fragment))
-		note_fragments(p, errand->service, errand->choice, family);
+		family == IPV4 ? note_fragments4(p, &errand->question) : note_fragments6(p, &errand->question);
 }
 
 /* An error about a flow goes to whoever has the flow. */
@@ -107,13 +117,12 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 	}
 	id = vip->id;
 	if (reason != REASON_FORWARDED) {
-		denied = reason == REASON_ERR_DENIED ? denied_by(p, family) : NULL;
+		denied = reason == REASON_ERR_DENIED ? (family == IPV4 ? denied_by4(p) : denied_by6(p)) : NULL;
 		if (denied)
 			__sync_fetch_and_add(&denied->packets, 1);
 		errand->verdict = drop(reason);
 	} else if (p->fragment == FRAGMENT_LATER) {
-		errand->choice = follow_first(p, &errand->service, family);
-		if (errand->choice.slot)
+		if (follow_first(p, &errand->question, family))
 			return 1;
 		errand->verdict = drop(REASON_ERR_FRAGMENTED);
 	} else if (!p->icmp) {
@@ -149,16 +158,17 @@ static __noinline int take_up6(struct cursor *c, struct packet *p, struct errand
 /* To the destination chosen, or why not. */
 always_inline struct verdict deliver(struct packet *p, struct errand *errand, enum family family)
 {
-	struct destination *d = bpf_map_lookup_elem(&destinations, &errand->choice.slot);
+	struct choice *choice = &errand->question.choice;
+	struct destination *d = bpf_map_lookup_elem(&destinations, &choice->slot);
 	struct verdict verdict;
 
 	if (expired(p, family))
 		return answer_expired(p, family);
-	if (!errand->choice.slot)
+	if (!choice->slot)
 		return drop(REASON_ERR_NO_BACKEND);
 	if (!d || !d->ifindex)
 		return drop(REASON_ERR_BACKEND_INVALID);
-	verdict = forward(p, d, errand->choice.entropy, family);
+	verdict = forward(p, d, choice->entropy, family);
 	if (likely(verdict.reason == REASON_FORWARDED))
 		verdict.reason = errand->sent_as;
 	else if (verdict.reason == REASON_TOO_BIG)
@@ -166,10 +176,10 @@ always_inline struct verdict deliver(struct packet *p, struct errand *errand, en
 	return verdict;
 }
 
-always_inline struct verdict balance(struct cursor *c, struct packet *p, enum family family)
+always_inline struct verdict balance(struct cursor *c, struct packet *p, struct errand *errand,
+				     enum family family)
 {
 	enum reason reason = parse_ip(c, p, family);
-	struct errand errand = { .sent_as = REASON_FORWARDED };
 	struct service *service = NULL;
 	struct verdict verdict;
 
@@ -177,21 +187,21 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, enum fa
 		return pass(reason);
 	if (unlikely(settings.watchdog_ns) && now_ns() > settings.watchdog_ns)
 		return pass(REASON_WATCHDOG);
-	if (unlikely(settings.deny) && denied_by(p, family))
+	if (unlikely(settings.deny) && (family == IPV4 ? denied_by4(p) : denied_by6(p)))
 		reason = REASON_ERR_DENIED;
 	if (reason == REASON_FORWARDED && !p->icmp && likely(p->fragment != FRAGMENT_LATER))
 		service = find_service(p, p->ports >> 16, family);
 	if (unlikely(!service)) {
-		if (!(family == IPV4 ? take_up4(c, p, &errand, reason) : take_up6(c, p, &errand, reason)))
-			return errand.verdict.reason == REASON_ERR_SERVICE_NOT_FOUND ?
+		if (!(family == IPV4 ? take_up4(c, p, errand, reason) : take_up6(c, p, errand, reason)))
+			return errand->verdict.reason == REASON_ERR_SERVICE_NOT_FOUND ?
 				       answer_unknown_port(p, family) :
-				       errand.verdict;
-		service = errand.owner;
+				       errand->verdict;
+		service = errand->owner;
 	}
 	if (likely(service))
-		choose_for(p, service, &errand, family);
-	verdict = deliver(p, &errand, family);
-	count_service(p, errand.service, errand.choice, verdict);
+		choose_for(p, service, errand, family);
+	verdict = deliver(p, errand, family);
+	count_service(p, &errand->question, verdict);
 	return verdict;
 }
 
@@ -200,12 +210,13 @@ int xvs(struct xdp_md *ctx)
 {
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
 	struct packet p = { .ctx = ctx, .octets = c.end - c.at };
+	struct errand errand = { .sent_as = REASON_FORWARDED };
 
 	switch (parse_ethernet(&c, &p)) {
 	case bpf_htons(ETH_P_IP):
-		return conclude(&p, balance(&c, &p, IPV4));
+		return conclude(&p, balance(&c, &p, &errand, IPV4));
 	case bpf_htons(ETH_P_IPV6):
-		return conclude(&p, balance(&c, &p, IPV6));
+		return conclude(&p, balance(&c, &p, &errand, IPV6));
 	default:
 		return conclude(&p, pass(REASON_NOT_IP));
 	}
