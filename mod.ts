@@ -14,7 +14,10 @@
  *
  * @module
  */
-export { Client, type ServiceId } from "./lib/lb/client.ts";
+export { Client } from "./lib/lb/client.ts";
+export type { CompleteConfig, Config } from "./lib/lb/config.ts";
+export type { InstanceInfo } from "./lib/lb/instances.ts";
+export { type ServiceId, Services } from "./lib/lb/services.ts";
 export { type DecapCounter, type DecapOptions, Decapsulator } from "./lib/lb/decap.ts";
 export * from "./lib/lb/errors.ts";
 export type {
@@ -22,8 +25,10 @@ export type {
   Destination,
   DestinationExtended,
   Info,
+  Logger,
   Metrics,
   Mode,
+  OpenOptions,
   Options,
   Protocol,
   Service,

@@ -68,9 +68,12 @@ enum policy {
 	POLICY_REJECT, /* answered by an ICMP error */
 };
 
-/* What user space may set while packets flow. One per instance; a global variable of the program. */
+/*
+ * What user space may set while packets flow. One per instance; a global variable of the program. In every
+ * version of this file abi_version comes first, so that any client can tell whose instance it meets.
+ */
 struct settings {
-	__u32 abi_version;
+	__u32 abi_version; /* ABI_VERSION of the program */
 	__u32 sample_mask; /* flows whose hash has none of these bits are counted one by one; ~0: none */
 	__u32 flow_budget; /* new flows that a CPU may remember per tick of 2^26 ns */
 	__u32 sample_budget; /* new flows of the sample that a CPU may remember until it halves the sample */
@@ -84,8 +87,10 @@ struct settings {
 	__be32 source_mask4; /* bits of the outer IPv4 source that the flow's hash fills */
 	__be32 source_mask6; /* those of the last 32 of the outer IPv6 source */
 	__u64 watchdog_ns; /* CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never */
+	__u64 revision; /* grows by two with every change by a client; odd while one is under way */
+	__u8 object_hash[32]; /* SHA-256 of the object that the program comes from */
 };
-_Static_assert(sizeof(struct settings) == 88, "settings");
+_Static_assert(sizeof(struct settings) == 128, "settings");
 
 /* Keys of the tries of blocked sources, as BPF_MAP_TYPE_LPM_TRIE wants them. */
 struct prefix4 {
@@ -141,11 +146,11 @@ struct vip {
 _Static_assert(sizeof(struct vip) == 8, "vip");
 
 /*
- * A ring is an array of 8-byte entries: ring_window, ring_past, then ring_entry times the larger of its
- * two sizes. It is replaced whole: a packet sees the old ring or the new one, never a mixture.
+ * A ring is an array of 8-byte entries: ring_window, ring_past, ring_present, then ring_entry times the
+ * larger of its two sizes. It is replaced whole: a packet sees the old ring or the new one, never a mixture.
  */
 enum {
-	RING_HEADER = 2, /* entries before the first ring_entry */
+	RING_HEADER = 3, /* entries before the first ring_entry */
 	RING_TRACKED = 0x80000000, /* bit of ring_entry.current: look its flows up */
 };
 
@@ -159,6 +164,13 @@ struct ring_past {
 	__u32 sticky;
 };
 _Static_assert(sizeof(struct ring_past) == 8, "ring_past");
+
+/* The same as struct service says, for clients: the program has it from there. */
+struct ring_present {
+	__u32 size;
+	__u32 sticky;
+};
+_Static_assert(sizeof(struct ring_present) == 8, "ring_present");
 
 struct ring_entry {
 	__u32 current; /* destination slot, 0: none; RING_TRACKED */
@@ -294,8 +306,11 @@ struct service_record {
 	__u8 sticky;
 	__u8 pad[3];
 	__u64 idle_timeout_ns; /* the window after a change */
+	__u64 settle_ns; /* CLOCK_MONOTONIC: when its ring may be settled; 0: nothing of it is tracked */
+	__u32 serial; /* services are listed in the order of these */
+	__u32 pad2;
 };
-_Static_assert(sizeof(struct service_record) == 32, "service_record");
+_Static_assert(sizeof(struct service_record) == 48, "service_record");
 
 struct destination_record {
 	__u8 address[16];
@@ -309,7 +324,28 @@ struct destination_record {
 	__u8 used; /* 0: the record is free */
 	__u16 mtu; /* as asked for; 0: the interface's */
 	__u16 pad;
+	__u32 serial; /* destinations are listed in the order of these */
+	__u32 ifindex; /* of the next hop, as all that follows; 0: not known */
+	__u32 path_mtu; /* the longest IP packet that fits */
+	__u8 interface[16]; /* its name */
+	__u8 destination_mac[6];
+	__u8 source_mac[6];
+	__u16 vlan;
+	__u8 on_link; /* on the interface's own network, not behind a router */
+	__u8 sources; /* which of the following two are there: SOURCE_... */
+	__u8 source4[4];
+	__u8 source6[16];
 };
-_Static_assert(sizeof(struct destination_record) == 36, "destination_record");
+_Static_assert(sizeof(struct destination_record) == 100, "destination_record");
+
+enum {
+	SOURCE_IPV4 = 1,
+	SOURCE_IPV6 = 2,
+};
+
+/* Documents: JSON in UTF-8, zeroes at its end, kept by clients for each other. */
+enum {
+	DOCUMENT_INSTANCE = 0, /* its configuration, and the interfaces that it is attached to */
+};
 
 #endif

@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 
 /* Read for every packet; set by the client at any time, but for the sample, which the program halves. */
-struct settings settings SEC(".data.settings");
+struct settings settings SEC(".data.settings") = { .abi_version = ABI_VERSION };
 
 /* service_key4 -> service; written by the client. */
 struct {
@@ -79,6 +79,14 @@ struct {
 	__uint(max_entries, 1);
 	__array(values, struct ring);
 } rings SEC(".maps");
+
+/* DOCUMENT_... -> its text in pieces of 8 bytes, replaced whole; the client's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 1);
+	__array(values, struct ring);
+} documents SEC(".maps");
 
 /* Slot -> destination; written by the client. */
 struct {

@@ -230,6 +230,7 @@ struct abi {
 	enum flow_state flow_state;
 	struct ring_window ring_window;
 	struct ring_past ring_past;
+	struct ring_present ring_present;
 	struct ring_entry ring_entry;
 } abi __attribute__((unused));
 

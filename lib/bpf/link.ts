@@ -18,6 +18,8 @@ export interface XdpAttachOptions {
    * {@linkcode XdpLink.mode} tells which.
    */
   mode?: XdpMode | "auto";
+  /** Detach the programs that are there, whosever they are. Default: throw. */
+  replace?: boolean;
 }
 
 /** A program as far as links need to know it. */
@@ -80,8 +82,9 @@ export function interfaceIndex(name: string): number {
 export function attachXdp(
   program: Program,
   ifindex: number,
-  { mode = "auto" }: XdpAttachOptions,
+  { mode = "auto", replace = false }: XdpAttachOptions,
 ): XdpLink {
+  if (replace) detachXdp(ifindex);
   if (mode !== "auto") return attach(program, ifindex, mode);
   try {
     return attach(program, ifindex, "native");
@@ -104,6 +107,37 @@ function attach(program: Program, ifindex: number, mode: XdpMode): XdpLink {
   // The kernel calls a number without an interface "invalid", as it calls much else.
   const missing = interfaceName(ifindex) === undefined;
   throw new BpfError(operation, missing ? ERRNO.ENODEV : result);
+}
+
+/**
+ * Takes all XDP programs off an interface of this network namespace, whosever they are.
+ *
+ * @throws {BpfError} when there is no such interface, or a program cannot be detached
+ */
+export function detachXdp(ifindex: number): void {
+  const { native, generic } = queryXdp(ifindex);
+  for (const [mode, program] of [["native", native], ["generic", generic]] as const) {
+    if (program === undefined) continue;
+    const result = libbpf().bpf_xdp_detach(ifindex, XDP_FLAGS[mode], null);
+    // What a link holds only the link can let go.
+    if (-result === ERRNO.EBUSY && detachLink(ifindex, program)) continue;
+    check(result, () => `detach program ${program} from ${labelOf(ifindex)}`);
+  }
+}
+
+/** Detaches the link that has a program on an interface. Returns whether there is one. */
+function detachLink(ifindex: number, program: number): boolean {
+  const id = new Uint32Array(1);
+  while (libbpf().bpf_link_get_next_id(id[0]!, id) === 0) {
+    const fd = libbpf().bpf_link_get_fd_by_id(id[0]!);
+    if (fd < 0) continue; // It has gone meanwhile.
+    using owned = new Fd(fd);
+    const { type, programId, ifindex: there } = linkInfo(owned.value);
+    if (type !== BPF_LINK_TYPE_XDP || programId !== program || there !== ifindex) continue;
+    check(libbpf().bpf_link_detach(owned.value), () => `detach link ${id[0]}`);
+    return true;
+  }
+  return false;
 }
 
 function labelOf(ifindex: number): string {

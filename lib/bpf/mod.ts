@@ -33,6 +33,7 @@ export {
 } from "./errors.ts";
 export { hasKernelBtf, kernelRelease } from "./features.ts";
 export {
+  detachXdp,
   interfaceIndex,
   queryXdp,
   type XdpAttachOptions,
@@ -43,6 +44,7 @@ export {
 export { BpfMap, type MapOptions, type UpdateMode } from "./map.ts";
 export type { MapEntries } from "./map_batch.ts";
 export { BpfObject } from "./object.ts";
+export { isBpffs } from "./pins.ts";
 export { BpfProgram, countRuns } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring_buffer.ts";
 export type { TestRunOptions, TestRunResult } from "./test_run.ts";

@@ -27,6 +27,14 @@ export function pin(fd: number, path: string, label: string): void {
   throw new BpfError(`pin ${label} as "${path}"`, result, hint);
 }
 
+/** Whether a bpffs is mounted at a directory, as this process sees it. */
+export function isBpffs(directory: string): boolean {
+  // The last mount at a place hides those before it. Fields: proc_pid_mountinfo(5).
+  const mount = Deno.readTextFileSync("/proc/self/mountinfo").split("\n")
+    .findLast((line) => line.split(" ")[4] === directory);
+  return / - bpf /.test(mount ?? "");
+}
+
 /**
  * Removes a name; the object lives on while something else holds it.
  *

@@ -79,6 +79,11 @@ export class BpfProgram implements Disposable {
     return new BpfProgram(check(libbpf().bpf_prog_get_fd_by_id(id), () => `open program ${id}`));
   }
 
+  /** Another handle of the same program, to be closed on its own. */
+  duplicate(): BpfProgram {
+    return new BpfProgram(Fd.duplicateOf(this.fd).release(), this.name);
+  }
+
   /** The file descriptor, which stays this object's. */
   get fd(): number {
     return this.#fd.value;

@@ -165,8 +165,11 @@ export type Policy = (typeof POLICYS)[number];
 
 /**
  * What user space may set while packets flow. One per instance; a global variable of the program.
+ * In every version of this file abi_version comes first, so that any client can tell whose instance
+ * it meets.
  */
 export interface Settings {
+  /** ABI_VERSION of the program. */
   abiVersion: number;
   /** Flows whose hash has none of these bits are counted one by one; ~0: none. */
   sampleMask: number;
@@ -192,11 +195,15 @@ export interface Settings {
   sourceMask6: number;
   /** CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never. */
   watchdogNs: bigint;
+  /** Grows by two with every change by a client; odd while one is under way. */
+  revision: bigint;
+  /** SHA-256 of the object that the program comes from. */
+  objectHash: Uint8Array;
 }
 
 /** Size, offsets and codec of `struct settings`. */
 export const SETTINGS = {
-  size: 88,
+  size: 128,
   offsets: {
     abiVersion: 0,
     sampleMask: 4,
@@ -211,9 +218,11 @@ export const SETTINGS = {
     sourceMask4: 72,
     sourceMask6: 76,
     watchdogNs: 80,
+    revision: 88,
+    objectHash: 96,
   },
   decode(bytes: Uint8Array, offset = 0): Settings {
-    const view = viewOf(bytes, offset, 88);
+    const view = viewOf(bytes, offset, 128);
     return {
       abiVersion: view.getUint32(0, true),
       sampleMask: view.getUint32(4, true),
@@ -228,10 +237,12 @@ export const SETTINGS = {
       sourceMask4: view.getUint32(72),
       sourceMask6: view.getUint32(76),
       watchdogNs: view.getBigUint64(80, true),
+      revision: view.getBigUint64(88, true),
+      objectHash: bytes.slice(offset + 96, offset + 128),
     };
   },
-  encode(value: Settings, into: Uint8Array = new Uint8Array(88), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 88);
+  encode(value: Settings, into: Uint8Array = new Uint8Array(128), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 128);
     view.setUint32(0, unsigned(value.abiVersion, 32, "settings.abi_version"), true);
     view.setUint32(4, unsigned(value.sampleMask, 32, "settings.sample_mask"), true);
     view.setUint32(8, unsigned(value.flowBudget, 32, "settings.flow_budget"), true);
@@ -246,6 +257,8 @@ export const SETTINGS = {
     view.setUint32(72, unsigned(value.sourceMask4, 32, "settings.source_mask4"));
     view.setUint32(76, unsigned(value.sourceMask6, 32, "settings.source_mask6"));
     view.setBigUint64(80, unsigned64(value.watchdogNs, "settings.watchdog_ns"), true);
+    view.setBigUint64(88, unsigned64(value.revision, "settings.revision"), true);
+    into.set(exactly(value.objectHash, 32, "settings.object_hash"), offset + 96);
     return into;
   },
 } as const;
@@ -464,7 +477,7 @@ export const VIP = {
 } as const;
 
 /** Entries before the first ring_entry. */
-export const RING_HEADER = 2;
+export const RING_HEADER = 3;
 
 /** Bit of ring_entry.current: look its flows up. */
 export const RING_TRACKED = 0x80000000;
@@ -517,6 +530,34 @@ export const RING_PAST = {
     const view = viewOf(into, offset, 8);
     view.setUint32(0, unsigned(value.size, 32, "ring_past.size"), true);
     view.setUint32(4, unsigned(value.sticky, 32, "ring_past.sticky"), true);
+    return into;
+  },
+} as const;
+
+/** The same as struct service says, for clients: the program has it from there. */
+export interface RingPresent {
+  size: number;
+  sticky: number;
+}
+
+/** Size, offsets and codec of `struct ring_present`. */
+export const RING_PRESENT = {
+  size: 8,
+  offsets: {
+    size: 0,
+    sticky: 4,
+  },
+  decode(bytes: Uint8Array, offset = 0): RingPresent {
+    const view = viewOf(bytes, offset, 8);
+    return {
+      size: view.getUint32(0, true),
+      sticky: view.getUint32(4, true),
+    };
+  },
+  encode(value: RingPresent, into: Uint8Array = new Uint8Array(8), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 8);
+    view.setUint32(0, unsigned(value.size, 32, "ring_present.size"), true);
+    view.setUint32(4, unsigned(value.sticky, 32, "ring_present.sticky"), true);
     return into;
   },
 } as const;
@@ -1026,11 +1067,15 @@ export interface ServiceRecord {
   sticky: number;
   /** The window after a change. */
   idleTimeoutNs: bigint;
+  /** CLOCK_MONOTONIC: when its ring may be settled; 0: nothing of it is tracked. */
+  settleNs: bigint;
+  /** Services are listed in the order of these. */
+  serial: number;
 }
 
 /** Size, offsets and codec of `struct service_record`. */
 export const SERVICE_RECORD = {
-  size: 32,
+  size: 48,
   offsets: {
     address: 0,
     port: 16,
@@ -1038,9 +1083,11 @@ export const SERVICE_RECORD = {
     ipv6: 19,
     sticky: 20,
     idleTimeoutNs: 24,
+    settleNs: 32,
+    serial: 40,
   },
   decode(bytes: Uint8Array, offset = 0): ServiceRecord {
-    const view = viewOf(bytes, offset, 32);
+    const view = viewOf(bytes, offset, 48);
     return {
       address: bytes.slice(offset + 0, offset + 16),
       port: view.getUint16(16),
@@ -1048,10 +1095,12 @@ export const SERVICE_RECORD = {
       ipv6: view.getUint8(19),
       sticky: view.getUint8(20),
       idleTimeoutNs: view.getBigUint64(24, true),
+      settleNs: view.getBigUint64(32, true),
+      serial: view.getUint32(40, true),
     };
   },
-  encode(value: ServiceRecord, into: Uint8Array = new Uint8Array(32), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 32);
+  encode(value: ServiceRecord, into: Uint8Array = new Uint8Array(48), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 48);
     into.set(exactly(value.address, 16, "service_record.address"), offset + 0);
     view.setUint16(16, unsigned(value.port, 16, "service_record.port"));
     view.setUint8(18, unsigned(value.protocol, 8, "service_record.protocol"));
@@ -1059,6 +1108,9 @@ export const SERVICE_RECORD = {
     view.setUint8(20, unsigned(value.sticky, 8, "service_record.sticky"));
     into.fill(0, offset + 21, offset + 24);
     view.setBigUint64(24, unsigned64(value.idleTimeoutNs, "service_record.idle_timeout_ns"), true);
+    view.setBigUint64(32, unsigned64(value.settleNs, "service_record.settle_ns"), true);
+    view.setUint32(40, unsigned(value.serial, 32, "service_record.serial"), true);
+    into.fill(0, offset + 44, offset + 48);
     return into;
   },
 } as const;
@@ -1080,11 +1132,28 @@ export interface DestinationRecord {
   used: number;
   /** As asked for; 0: the interface's. */
   mtu: number;
+  /** Destinations are listed in the order of these. */
+  serial: number;
+  /** Of the next hop, as all that follows; 0: not known. */
+  ifindex: number;
+  /** The longest IP packet that fits. */
+  pathMtu: number;
+  /** Its name. */
+  interface: Uint8Array;
+  destinationMac: Uint8Array;
+  sourceMac: Uint8Array;
+  vlan: number;
+  /** On the interface's own network, not behind a router. */
+  onLink: number;
+  /** Which of the following two are there: SOURCE_... */
+  sources: number;
+  source4: Uint8Array;
+  source6: Uint8Array;
 }
 
 /** Size, offsets and codec of `struct destination_record`. */
 export const DESTINATION_RECORD = {
-  size: 36,
+  size: 100,
   offsets: {
     address: 0,
     service: 16,
@@ -1096,9 +1165,20 @@ export const DESTINATION_RECORD = {
     disabled: 30,
     used: 31,
     mtu: 32,
+    serial: 36,
+    ifindex: 40,
+    pathMtu: 44,
+    interface: 48,
+    destinationMac: 64,
+    sourceMac: 70,
+    vlan: 76,
+    onLink: 78,
+    sources: 79,
+    source4: 80,
+    source6: 84,
   },
   decode(bytes: Uint8Array, offset = 0): DestinationRecord {
-    const view = viewOf(bytes, offset, 36);
+    const view = viewOf(bytes, offset, 100);
     return {
       address: bytes.slice(offset + 0, offset + 16),
       service: view.getUint32(16, true),
@@ -1110,10 +1190,21 @@ export const DESTINATION_RECORD = {
       disabled: view.getUint8(30),
       used: view.getUint8(31),
       mtu: view.getUint16(32, true),
+      serial: view.getUint32(36, true),
+      ifindex: view.getUint32(40, true),
+      pathMtu: view.getUint32(44, true),
+      interface: bytes.slice(offset + 48, offset + 64),
+      destinationMac: bytes.slice(offset + 64, offset + 70),
+      sourceMac: bytes.slice(offset + 70, offset + 76),
+      vlan: view.getUint16(76, true),
+      onLink: view.getUint8(78),
+      sources: view.getUint8(79),
+      source4: bytes.slice(offset + 80, offset + 84),
+      source6: bytes.slice(offset + 84, offset + 100),
     };
   },
-  encode(value: DestinationRecord, into: Uint8Array = new Uint8Array(36), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 36);
+  encode(value: DestinationRecord, into: Uint8Array = new Uint8Array(100), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 100);
     into.set(exactly(value.address, 16, "destination_record.address"), offset + 0);
     view.setUint32(16, unsigned(value.service, 32, "destination_record.service"), true);
     view.setUint32(20, unsigned(value.generation, 32, "destination_record.generation"), true);
@@ -1125,9 +1216,27 @@ export const DESTINATION_RECORD = {
     view.setUint8(31, unsigned(value.used, 8, "destination_record.used"));
     view.setUint16(32, unsigned(value.mtu, 16, "destination_record.mtu"), true);
     into.fill(0, offset + 34, offset + 36);
+    view.setUint32(36, unsigned(value.serial, 32, "destination_record.serial"), true);
+    view.setUint32(40, unsigned(value.ifindex, 32, "destination_record.ifindex"), true);
+    view.setUint32(44, unsigned(value.pathMtu, 32, "destination_record.path_mtu"), true);
+    into.set(exactly(value.interface, 16, "destination_record.interface"), offset + 48);
+    into.set(exactly(value.destinationMac, 6, "destination_record.destination_mac"), offset + 64);
+    into.set(exactly(value.sourceMac, 6, "destination_record.source_mac"), offset + 70);
+    view.setUint16(76, unsigned(value.vlan, 16, "destination_record.vlan"), true);
+    view.setUint8(78, unsigned(value.onLink, 8, "destination_record.on_link"));
+    view.setUint8(79, unsigned(value.sources, 8, "destination_record.sources"));
+    into.set(exactly(value.source4, 4, "destination_record.source4"), offset + 80);
+    into.set(exactly(value.source6, 16, "destination_record.source6"), offset + 84);
     return into;
   },
 } as const;
+
+export const SOURCE_IPV4 = 1;
+
+export const SOURCE_IPV6 = 2;
+
+/** Its configuration, and the interfaces that it is attached to. */
+export const DOCUMENT_INSTANCE = 0;
 
 /** What each reason means. */
 export const REASON_TEXT: Readonly<Record<Reason, string>> = {

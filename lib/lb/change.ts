@@ -25,7 +25,14 @@
  * @module
  */
 
-import { RING_ENTRY, RING_HEADER, RING_PAST, RING_TRACKED, RING_WINDOW } from "./abi.gen.ts";
+import {
+  RING_ENTRY,
+  RING_HEADER,
+  RING_PAST,
+  RING_PRESENT,
+  RING_TRACKED,
+  RING_WINDOW,
+} from "./abi.gen.ts";
 
 /** A ring as the program sees it. */
 export interface RingState {
@@ -185,7 +192,7 @@ export function isTracked(entry: number): boolean {
 }
 
 /**
- * The values of the inner map that holds a ring: two entries of header, then the pairs.
+ * The values of the inner map that holds a ring: a header, then the pairs.
  *
  * Where the previous ring is longer, `current` begins again: a packet that meets the new ring with
  * the old size still finds a tracked entry with a destination.
@@ -202,6 +209,7 @@ export function encodeRing(state: RingState): Uint8Array<ArrayBuffer> {
     bytes,
     RING_ENTRY.size,
   );
+  RING_PRESENT.encode({ size, sticky: Number(state.sticky) }, bytes, 2 * RING_ENTRY.size);
   const { words, current, previous, step } = columns(bytes);
   for (let i = 0; i < entries; i++) words[current + i * step] = state.current[i % size]!;
   for (let i = 0; i < previousSize; i++) words[previous + i * step] = state.previous[i]!;
@@ -212,13 +220,13 @@ export function encodeRing(state: RingState): Uint8Array<ArrayBuffer> {
  * Reads what {@linkcode encodeRing} wrote.
  *
  * @param bytes The values of the inner map
- * @param size Number of entries of the current ring, as the service's entry has it
- * @param sticky Whether the service is sticky, as its entry has it
- * @throws {RangeError} when the bytes are not those of such a ring
+ * @throws {RangeError} when the bytes are not those of a ring
  */
-export function decodeRing(bytes: Uint8Array, size: number, sticky: boolean): RingState {
+export function decodeRing(bytes: Uint8Array): RingState {
   const { endNs } = RING_WINDOW.decode(bytes);
   const past = RING_PAST.decode(bytes, RING_ENTRY.size);
+  const present = RING_PRESENT.decode(bytes, 2 * RING_ENTRY.size);
+  const { size } = present;
   const expected = RING_ENTRY.size * (RING_HEADER + Math.max(size, past.size));
   if (bytes.length !== expected) {
     throw new RangeError(
@@ -229,7 +237,7 @@ export function decodeRing(bytes: Uint8Array, size: number, sticky: boolean): Ri
   const { words, current, previous, step } = columns(bytes.slice());
   return {
     size,
-    sticky,
+    sticky: present.sticky !== 0,
     current: Uint32Array.from({ length: size }, (_, i) => words[current + i * step]!),
     previous: Uint32Array.from({ length: past.size }, (_, i) => words[previous + i * step]!),
     previousSize: past.size,

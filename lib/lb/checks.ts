@@ -5,7 +5,7 @@
  */
 import { Address } from "../net/address.ts";
 import { type NextHop, NextHopError } from "../net/next_hop.ts";
-import { VlanTable } from "../net/way.ts";
+import { completeConfig } from "./config.ts";
 import { InvalidValueError, UnreachableError } from "./errors.ts";
 import { type Destination, integer, type Options } from "./types.ts";
 
@@ -33,13 +33,7 @@ export function checkOptions(options: Options): void {
   }
   integer(neighbourTimeout, 0, MAX_TIMEOUT_MS, "neighbourTimeout", "neighbourTimeout");
   integer(watchdog, 0, MAX_WATCHDOG_S, "watchdog", "Seconds of the watchdog");
-  for (const field of ["ipv4VLANs", "ipv6VLANs"] as const) {
-    try {
-      new VlanTable({ [field]: options[field] });
-    } catch (error) {
-      throw new InvalidValueError(field, options[field], (error as Error).message);
-    }
-  }
+  completeConfig(options);
 }
 
 /**

@@ -1,52 +1,22 @@
 /**
- * The balancer's front door. Names and meanings are those of xvs. Longer than 400 lines, as one class is
- * what a user looks for; most of it is documentation, and what is done is done elsewhere.
+ * The balancer's front door.
  *
  * @module
  */
 import { countRuns } from "../bpf/mod.ts";
-import { NextHops } from "../net/next_hop.ts";
-import { checkOptions, refuseTwice } from "./checks.ts";
-import { Connections } from "./connections.ts";
-import { type BlockedPrefix, DenyList } from "./deny_list.ts";
-import {
-  DestinationExistsError,
-  DestinationNotFoundError,
-  ServiceExistsError,
-  ServiceNotFoundError,
-  VipNotFoundError,
-  XvsError,
-} from "./errors.ts";
+import { checkOptions } from "./checks.ts";
+import { type CompleteConfig, completeConfig, type Config } from "./config.ts";
+import { Core, type CoreOptions } from "./core.ts";
+import type { BlockedPrefix } from "./deny_list.ts";
 import { Instance } from "./instance.ts";
+import { type InstanceInfo, instanceInfo, sweepInstances } from "./instances.ts";
 import { findInterfaces, modeFor } from "./interfaces.ts";
-import type { Entry } from "./model.ts";
-import { Planner, type Wish } from "./planner.ts";
-import { Registry } from "./registry.ts";
-import type { NextHopSource, Seams } from "./seams.ts";
-import { Statistics } from "./statistics.ts";
-import {
-  completeDestination,
-  completeService,
-  type Destination,
-  type DestinationExtended,
-  type Info,
-  type Mode,
-  type Options,
-  type Service,
-  type ServiceExtended,
-  serviceName,
-  unicast,
-  type VIP,
-} from "./types.ts";
-import { Watchdog } from "./watchdog.ts";
-
-/** After a failure, or beyond the end of a window. */
-const SETTLE_AGAIN_MS = 1000;
-/** The longest that setTimeout() waits. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
-/** Which service is meant; the other fields of a `Service` do not matter. */
-export type ServiceId = Pick<Service, "address" | "port" | "protocol">;
+import { InstanceLock } from "./lock.ts";
+import type { Seams } from "./seams.ts";
+import { Services } from "./services.ts";
+import { checkInstanceName, Store } from "./store.ts";
+import type { Info, OpenOptions, Options } from "./types.ts";
+import { upgrade } from "./upgrade.ts";
 
 /**
  * A load balancer on this host.
@@ -57,47 +27,34 @@ export type ServiceId = Pick<Service, "address" | "port" | "protocol">;
  * console.log(client.info().metrics.forwarded);
  * ```
  *
+ * With a name it outlives this process, and others may open it:
+ *
+ * ```ts
+ * (await Client.create(["eth0"], { instance: "web" })).close();
+ * await using client = await Client.open("web");
+ * await client.setService({ address: "192.0.2.1", port: 80 }, { address: "10.0.0.2" });
+ * ```
+ *
  * Whatever changes something is asynchronous, since it may have to ask the network for a next hop; changes
- * are carried out one after the other, each all or nothing.
+ * are carried out one after the other, also those of several processes, each all or nothing.
  */
-export class Client implements AsyncDisposable {
-  readonly #instance: Instance;
-  readonly #registry: Registry;
-  readonly #connections: Connections;
-  readonly #statistics: Statistics;
-  readonly #denyList: DenyList;
-  readonly #watchdog: Watchdog;
-  readonly #nextHops: NextHopSource;
-  readonly #planner: Planner;
-  readonly #mode: Mode | "auto";
-  readonly #stop = new AbortController();
-  readonly #following: Promise<void>;
-  #settling: ReturnType<typeof setTimeout> | undefined;
-  #closing: Promise<void> | undefined;
-  /** The end of the change under way. */
-  #last: Promise<unknown> = Promise.resolve();
+export class Client extends Services implements AsyncDisposable {
+  readonly #core: Core;
+  readonly #replace: boolean;
 
-  private constructor(instance: Instance, nextHops: NextHopSource, options: Options) {
-    this.#instance = instance;
-    this.#nextHops = nextHops;
-    this.#mode = options.mode ?? "auto";
-    this.#registry = new Registry(instance);
-    const { neighbourTimeout = 1000 } = options;
-    this.#planner = new Planner(nextHops, this.#registry.services, neighbourTimeout);
-    this.#connections = new Connections(instance, this.#registry, options.trackMask);
-    this.#statistics = new Statistics(instance, this.#registry, this.#connections);
-    this.#denyList = new DenyList(instance);
-    this.#watchdog = new Watchdog(instance, options.watchdog ?? 0);
-    // It fails for want of `ip`, of which every change speaks.
-    this.#following = this.#follow().catch(() => {});
+  private constructor(core: Core, replace = false) {
+    super(core);
+    this.#core = core;
+    this.#replace = replace;
   }
 
   /**
-   * Loads the program and attaches it to interfaces; with none, nothing is attached. It lives as long
-   * as the client, and is gone with it, however it ends.
+   * Loads the program and attaches it to interfaces; with none, nothing is attached. Without the option
+   * `instance` it lives as long as the client, and is gone with it, however it ends.
    *
    * @throws {InvalidValueError} when an interface does not exist or an option cannot be
    * @throws {XdpBusyError} when an interface has an XDP program of somebody else's
+   * @throws {InstanceExistsError} when there is an instance of that name
    */
   static async create(
     interfaces: readonly string[],
@@ -105,16 +62,68 @@ export class Client implements AsyncDisposable {
     seams: Seams = {},
   ): Promise<Client> {
     checkOptions(options);
-    const { ipv4VLANs = {}, ipv6VLANs = {} } = options;
-    const nextHops = seams.nextHops ?? new NextHops({ ipv4VLANs, ipv6VLANs });
-    const client = new Client(seams.instance ?? await Instance.load(options), nextHops, options);
+    const { instance: name, follow = true, replace, logger } = options;
+    const core: CoreOptions = { follow, logger, nextHops: seams.nextHops };
+    if (name === undefined) {
+      const instance = seams.instance ?? await Instance.load(options);
+      const { watchdog = 0 } = options;
+      const client = new Client(new Core(instance, { ...core, watchdog }), replace);
+      return await client.#begin(interfaces);
+    }
+    checkInstanceName(name);
+    using _ = await InstanceLock.take(name, { logger });
+    const store = Store.stage(name);
     try {
-      await client.attach(...interfaces);
-      return client;
+      const instance = await Instance.load(options, {}, store);
+      const client = new Client(new Core(instance, core), replace);
+      return await client.#begin(interfaces, store);
     } catch (error) {
-      await client.close();
+      Store.sweep(name);
       throw error;
     }
+  }
+
+  /**
+   * Opens an instance that was created with a name, by whichever process. `close()` leaves it as it is.
+   *
+   * @throws {InstanceNotFoundError} when there is none of that name
+   * @throws {AbiError} when it was made by a version that keeps it in another way
+   */
+  static async open(name: string, options: OpenOptions = {}, seams: Seams = {}): Promise<Client> {
+    const { readOnly = false, follow = false, logger, replace } = options;
+    const { nextHops } = seams;
+    const core = new Core(Instance.open(name), { readOnly, follow, logger, nextHops });
+    try {
+      await core.catchUp();
+      core.follow();
+      return new Client(core, replace);
+    } catch (error) {
+      await core.close();
+      throw error;
+    }
+  }
+
+  /** All instances that have a name. */
+  static async instances(): Promise<InstanceInfo[]> {
+    await sweepInstances();
+    return Store.names().flatMap((name) => instanceInfo(name) ?? []);
+  }
+
+  /**
+   * Detaches an instance and removes all of it, whichever version made it. Clients that have it open can do no
+   * more with it than close.
+   *
+   * @throws {InstanceNotFoundError} when there is none of that name
+   */
+  static async remove(name: string): Promise<void> {
+    checkInstanceName(name);
+    await sweepInstances();
+    Store.open(name);
+    using lock = await InstanceLock.take(name);
+    const store = Store.open(name);
+    await letGoOf(name);
+    store.remove();
+    lock.removeFile();
   }
 
   /**
@@ -122,28 +131,53 @@ export class Client implements AsyncDisposable {
    *
    * @throws {InvalidValueError} when one does not exist
    * @throws {XdpBusyError} when one has an XDP program of somebody else's
+   * @throws {NamespaceError} when the instance is attached in another network namespace
    */
   attach(...interfaces: string[]): Promise<void> {
-    return this.#change(async () => {
-      const attached: string[] = [];
-      try {
-        for (const link of await findInterfaces(interfaces)) {
-          const mode = modeFor(link, this.#mode);
-          if (this.#instance.attach(link.name, link.ifindex, mode)) attached.push(link.name);
-        }
-      } catch (error) {
-        for (const name of attached) this.#instance.detach(name);
-        throw error;
-      }
-    });
+    return this.#core.change(() => this.#attach(interfaces));
+  }
+
+  /** Takes the program off interfaces; where it is not attached nothing happens. */
+  detach(...interfaces: string[]): Promise<void> {
+    return this.#core.change(() => this.#core.instance.links.detach(interfaces));
+  }
+
+  /** The configuration as it stands, with its defaults. */
+  config(): CompleteConfig {
+    return structuredClone(this.#core.instance.document.config);
+  }
+
+  /**
+   * Makes the configuration be as given, with defaults for what is left out. The next hops of all destinations
+   * are found anew where networks or routes change.
+   *
+   * @throws {InvalidValueError} when a field cannot be, or a destination is behind a router and has no tunnel
+   * @throws {UnreachableError} when there is no way to a destination any more; nothing was changed
+   */
+  async setConfig(config: Config): Promise<void> {
+    const complete = completeConfig(config);
+    await this.#core.change(() => this.#core.configure(complete));
+  }
+
+  /**
+   * Replaces the program under traffic by the one that this version embeds, or by another of the same ABI.
+   * Services, flows and counters stay; each packet meets the old program or the new one.
+   *
+   * @param bpfProgram the bytes of an ELF file
+   * @throws {AbiError} when it is of another ABI
+   * @throws {VerifierError} when the kernel refuses it; nothing was changed
+   */
+  upgrade(bpfProgram?: Uint8Array): Promise<void> {
+    return this.#core.change(() => upgrade(this.#core.instance, bpfProgram));
   }
 
   /** Counters of the whole instance. */
   info(): Info {
+    this.#core.registry.refresh();
     return {
-      ...this.#statistics.total(),
-      interfaces: this.#instance.interfaces,
-      sampling: this.#connections.sampling,
+      ...this.#core.statistics.total(),
+      interfaces: this.#core.instance.interfaces,
+      sampling: this.#core.connections.sampling,
     };
   }
 
@@ -156,162 +190,11 @@ export class Client implements AsyncDisposable {
    */
   async latency(ms = 100): Promise<number | undefined> {
     using _ = countRuns();
-    const before = this.#instance.program.runs;
+    const before = this.#core.instance.program.runs;
     await new Promise((resolve) => setTimeout(resolve, ms));
-    const after = this.#instance.program.runs;
+    const after = this.#core.instance.program.runs;
     if (after.count === before.count) return undefined;
     return Number(after.timeNs - before.timeNs) / Number(after.count - before.count);
-  }
-
-  /** All services. */
-  services(): ServiceExtended[] {
-    return [...this.#registry.services.values()].map((entry) => this.#extended(entry));
-  }
-
-  /**
-   * One service.
-   *
-   * @throws {ServiceNotFoundError} when it does not exist
-   */
-  service(service: ServiceId): ServiceExtended {
-    return this.#extended(this.#entry(service));
-  }
-
-  /**
-   * Adds a service, as yet without destinations.
-   *
-   * @throws {ServiceExistsError} when it exists
-   */
-  async createService(service: Service): Promise<void> {
-    const spec = completeService(service);
-    await this.#change(async () => {
-      const name = serviceName(spec);
-      if (this.#registry.services.has(name)) throw new ServiceExistsError(name);
-      await this.#commit([{ spec, destinations: [] }]);
-    });
-  }
-
-  /**
-   * Changes a service's `sticky` and `idleTimeout`, with defaults for what is left out. Established flows stay
-   * where they are.
-   *
-   * @throws {ServiceNotFoundError} when it does not exist
-   */
-  async updateService(service: Service): Promise<void> {
-    const spec = completeService(service);
-    await this.#change(() =>
-      this.#commit([{ spec, destinations: destinationsOf(this.#entry(spec)) }])
-    );
-  }
-
-  /**
-   * Removes a service with its destinations.
-   *
-   * @throws {ServiceNotFoundError} when it does not exist
-   */
-  removeService(service: ServiceId): Promise<void> {
-    return this.#change(() =>
-      this.#commit([{ spec: this.#entry(service).spec, destinations: undefined }])
-    );
-  }
-
-  /**
-   * The destinations of a service, in the order in which they were added.
-   *
-   * @throws {ServiceNotFoundError} when it does not exist
-   */
-  destinations(service: ServiceId): DestinationExtended[] {
-    return [...this.#entry(service).members.values()].map((member) => {
-      const { open, ...counted } = this.#statistics.destination(member);
-      return {
-        destination: { ...member.spec },
-        activeConnections: open,
-        mac: member.nextHop?.destinationMac,
-        interface: member.nextHop?.interface,
-        ...counted,
-      };
-    });
-  }
-
-  /**
-   * Adds a destination to a service.
-   *
-   * @throws {ServiceNotFoundError} when the service does not exist
-   * @throws {DestinationExistsError} when it has the destination
-   * @throws {UnreachableError} when there is no way to it
-   */
-  async createDestination(service: ServiceId, destination: Destination): Promise<void> {
-    const added = completeDestination(destination);
-    await this.#change(async () => {
-      const entry = this.#entry(service);
-      if (entry.members.has(added.address)) {
-        throw new DestinationExistsError(serviceName(entry.spec), added.address);
-      }
-      await this.#commit([{ spec: entry.spec, destinations: [...destinationsOf(entry), added] }]);
-    });
-  }
-
-  /**
-   * Makes a destination be as given: weight, tunnel, disabled or not, with defaults for what is left out.
-   * Its flows stay.
-   *
-   * @throws {ServiceNotFoundError} when the service does not exist
-   * @throws {DestinationNotFoundError} when it does not have the destination
-   * @throws {UnreachableError} when there is no way to it by another tunnel
-   */
-  async updateDestination(service: ServiceId, destination: Destination): Promise<void> {
-    const changed = completeDestination(destination);
-    await this.#change(async () => {
-      const entry = this.#entryWith(service, changed.address);
-      const destinations = destinationsOf(entry)
-        .map((spec) => spec.address === changed.address ? changed : spec);
-      await this.#commit([{ spec: entry.spec, destinations }]);
-    });
-  }
-
-  /**
-   * Removes a destination. Its flows go to others; to let them end first, disable it.
-   *
-   * @throws {ServiceNotFoundError} when the service does not exist
-   * @throws {DestinationNotFoundError} when it does not have the destination
-   */
-  async removeDestination(
-    service: ServiceId,
-    { address }: Pick<Destination, "address">,
-  ): Promise<void> {
-    const gone = completeDestination({ address }).address;
-    await this.#change(async () => {
-      const entry = this.#entryWith(service, gone);
-      const destinations = destinationsOf(entry).filter((spec) => spec.address !== gone);
-      await this.#commit([{ spec: entry.spec, destinations }]);
-    });
-  }
-
-  /**
-   * Makes a service be as given, with exactly these destinations, whatever there was before.
-   *
-   * @throws {InvalidValueError} when a field cannot be, or a destination is given twice
-   * @throws {UnreachableError} when there is no way to a destination
-   * @throws {TableFullError} when there are too many; the error names the option that makes more
-   */
-  setService(service: Service, ...destinations: Destination[]): Promise<void> {
-    return this.setServices([{ service, destinations }]);
-  }
-
-  /** `setService()` for many at once, all or none. */
-  async setServices(
-    services: readonly { service: Service; destinations: Destination[] }[],
-  ): Promise<void> {
-    const plans = services.map(({ service, destinations }) => ({
-      spec: completeService(service),
-      destinations: destinations.map(completeDestination),
-    }));
-    refuseTwice(plans.map(({ spec }) => serviceName(spec)), "service");
-    for (const { spec, destinations } of plans) {
-      const ofService = ` of service "${serviceName(spec)}"`;
-      refuseTwice(destinations.map(({ address }) => address), "destination", ofService);
-    }
-    await this.#change(() => this.#commit(plans));
   }
 
   /**
@@ -321,7 +204,7 @@ export class Client implements AsyncDisposable {
    * @throws {TableFullError} when there is no room; nothing was changed
    */
   block(...prefixes: string[]): Promise<void> {
-    return this.#change(() => Promise.resolve(this.#denyList.block(prefixes)));
+    return this.#core.change(() => this.#core.denyList.block(prefixes));
   }
 
   /**
@@ -330,113 +213,54 @@ export class Client implements AsyncDisposable {
    * @throws {InvalidValueError} when one is neither prefix nor address; nothing was changed
    */
   unblock(...prefixes: string[]): Promise<void> {
-    return this.#change(() => Promise.resolve(this.#denyList.unblock(prefixes)));
+    return this.#core.change(() => this.#core.denyList.unblock(prefixes));
   }
 
   /** The prefixes that are blocked, with what each kept out. */
   blocked(): BlockedPrefix[] {
-    return this.#denyList.list();
+    return this.#core.denyList.list();
   }
 
-  /** All VIPs. */
-  vips(): VIP[] {
-    return [...this.#registry.vips.keys()].map((address) => this.vip(address));
-  }
-
-  /**
-   * One VIP.
-   *
-   * @throws {VipNotFoundError} when no service has the address
-   */
-  vip(address: string): VIP {
-    const canonical = unicast(address, "address", "VIP").toString();
-    const vip = this.#registry.vips.get(canonical);
-    if (!vip) throw new VipNotFoundError(canonical);
-    return { address: canonical, ...this.#statistics.vip(vip) };
-  }
-
-  /** Detaches everything and frees all that this client made. A change under way is waited for. */
+  /** Detaches and frees all that this client made, but for what has a name. A change under way is waited for. */
   close(): Promise<void> {
-    return this.#closing ??= this.#close();
+    return this.#core.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  async #close(): Promise<void> {
-    this.#stop.abort(new XvsError("Cannot change anything: the client is closed"));
-    await this.#last.catch(() => {});
-    clearTimeout(this.#settling);
-    this.#watchdog.stop();
-    this.#instance.close();
-    this.#registry.close();
-    await this.#following;
-    await this.#nextHops.close();
-  }
-
-  #extended(entry: Entry): ServiceExtended {
-    return { service: { ...entry.spec }, ...this.#statistics.service(entry) };
-  }
-
-  #entry(service: ServiceId): Entry {
-    const name = serviceName(completeService(service));
-    const entry = this.#registry.services.get(name);
-    if (!entry) throw new ServiceNotFoundError(name);
-    return entry;
-  }
-
-  #entryWith(service: ServiceId, destination: string): Entry {
-    const entry = this.#entry(service);
-    if (!entry.members.has(destination)) {
-      throw new DestinationNotFoundError(serviceName(entry.spec), destination);
-    }
-    return entry;
-  }
-
-  /** One change after the other. */
-  #change(act: () => Promise<void>): Promise<void> {
-    const turn = this.#last.then(async () => {
-      this.#stop.signal.throwIfAborted();
-      await act();
-      await this.#settle();
-    });
-    this.#last = turn.catch(() => {});
-    return turn;
-  }
-
-  async #commit(wishes: readonly Wish[]): Promise<void> {
-    await this.#registry.commit(await this.#planner.plan(wishes));
-  }
-
-  /** Neighbours, routes and links change: destinations follow. */
-  async #follow(): Promise<void> {
-    for await (const _ of this.#nextHops.follow(this.#stop.signal)) {
-      // Should it fail, the next event tries again; what stands goes on meanwhile.
-      await this.#change(async () => this.#registry.commit(await this.#planner.renew()))
-        .catch(() => {});
-    }
-  }
-
-  /** Settles what is due, and comes back when the next is. Its failure is not that of the change before. */
-  async #settle(): Promise<void> {
-    clearTimeout(this.#settling);
-    let waitMs = SETTLE_AGAIN_MS;
+  /** Attaches, and has packets and other processes find the instance. */
+  async #begin(interfaces: readonly string[], store?: Store): Promise<Client> {
     try {
-      const next = await this.#connections.settle();
-      if (next === undefined) return;
-      waitMs += Number((next - this.#instance.clock()) / 1_000_000n);
-    } catch {
-      // Rings that are not settled cost a lookup more for each packet, and nothing else.
+      await this.#attach(interfaces);
+      store?.publish();
+      this.#core.follow();
+      return this;
+    } catch (error) {
+      await this.close();
+      throw error;
     }
-    this.#settling = setTimeout(
-      () => this.#change(() => Promise.resolve()).catch(() => {}),
-      Math.min(waitMs, MAX_TIMER_MS),
-    );
-    Deno.unrefTimer(Number(this.#settling));
+  }
+
+  async #attach(interfaces: readonly string[]): Promise<void> {
+    const { links, document: { mode, interfaceInitDelay } } = this.#core.instance;
+    const found = await findInterfaces(interfaces);
+    const wishes = found.map((link) => ({
+      name: link.name,
+      ifindex: link.ifindex,
+      mode: modeFor(link, mode),
+    }));
+    await links.attach(wishes, { replace: this.#replace, delay: interfaceInitDelay });
   }
 }
 
-function destinationsOf(entry: Entry): Required<Destination>[] {
-  return [...entry.members.values()].map(({ spec }) => spec);
+/** Has the kernel keep the neighbours of an instance no longer. */
+async function letGoOf(name: string): Promise<void> {
+  try {
+    const core = new Core(Instance.open(name), {});
+    await core.letGoOfAll().finally(() => core.close());
+  } catch {
+    // It is of another version, or of another namespace: they cost the kernel a question now and then.
+  }
 }

@@ -7,7 +7,8 @@ import type { BpfMap } from "../bpf/mod.ts";
 import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE } from "./abi.gen.ts";
 import { type RingState, settle, slotOf } from "./change.ts";
 import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
-import { type Instance, sampleSize } from "./instance.ts";
+import type { Instance } from "./instance.ts";
+import { isSampleFixed, sampleSize } from "./load.ts";
 import type { Entry, Member } from "./model.ts";
 import type { Registry } from "./registry.ts";
 
@@ -37,15 +38,12 @@ interface Seen {
 export class Connections {
   readonly #instance: Instance;
   readonly #registry: Registry;
-  readonly #track: number | undefined;
   readonly #flowHash: FlowHash;
   #counted: { untilNs: bigint; open: Map<Member, number> } | undefined;
 
-  /** `trackMask` fixes the sample; undefined lets it follow the number of flows. */
-  constructor(instance: Instance, registry: Registry, trackMask: number | undefined) {
+  constructor(instance: Instance, registry: Registry) {
     this.#instance = instance;
     this.#registry = registry;
-    this.#track = trackMask;
     const { hashKey, hashFinal } = instance.settings;
     this.#flowHash = new FlowHash({ words: Uint32Array.from(hashKey), final: hashFinal });
   }
@@ -89,13 +87,10 @@ export class Connections {
 
   /** The program coarsens the sample when it must; here it becomes as fine as the table allows. */
   #resample(sampled: number, mask: number): void {
-    if (this.#track !== undefined) return;
+    if (isSampleFixed(this.#instance.settings)) return;
     const wanted = sampleSize(this.#instance.sizes);
-    const settings = this.#instance.settings;
-    if (sampled > wanted) settings.sampleMask = (mask * 2 + 1) >>> 0;
-    else if (mask > 0 && sampled < wanted / 4) settings.sampleMask = mask >>> 1;
-    else return;
-    this.#instance.settings = settings;
+    if (sampled > wanted) this.#instance.adjust({ sampleMask: (mask * 2 + 1) >>> 0 });
+    else if (mask > 0 && sampled < wanted / 4) this.#instance.adjust({ sampleMask: mask >>> 1 });
   }
 
   /**
@@ -109,10 +104,10 @@ export class Connections {
     let next: bigint | undefined;
     const due = new Set<Entry>();
     for (const entry of this.#registry.services.values()) {
-      const { ring } = entry;
-      if (!entry.tracked) continue;
-      if (ring.windowEndNs <= now) due.add(entry);
-      else if (next === undefined || ring.windowEndNs < next) next = ring.windowEndNs;
+      const { settleNs } = entry;
+      if (settleNs === 0n) continue;
+      if (settleNs <= now) due.add(entry);
+      else if (next === undefined || settleNs < next) next = settleNs;
     }
     if (due.size === 0) return next;
     const exceptions = new Map<Entry, Set<number>>([...due].map((entry) => [entry, new Set()]));

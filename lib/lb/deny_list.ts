@@ -35,7 +35,7 @@ export class DenyList {
    * @throws {InvalidValueError} when one is neither prefix nor address
    * @throws {TableFullError} when there is no room
    */
-  block(texts: readonly string[]): void {
+  async block(texts: readonly string[]): Promise<void> {
     const known = new Set(this.list().map(({ prefix }) => prefix));
     const prefixes = new Map(texts.map(prefixOf).map((prefix) => [nameOf(prefix), prefix]));
     const added = [...prefixes].filter(([name]) => !known.has(name)).map(([, prefix]) => prefix);
@@ -45,8 +45,11 @@ export class DenyList {
       const excess = added.filter((prefix) => prefix.family === family)[limit - before];
       if (excess) throw new TableFullError(`prefix "${nameOf(excess)}"`, "maxBlocked", limit);
     }
-    for (const prefix of added) this.#tables[prefix.family].set(keyOf(prefix), { packets: 0n });
-    this.#tellProgram();
+    if (added.length === 0) return;
+    await this.#instance.transact({ block: added.map(nameOf) }, () => {
+      for (const prefix of added) this.#tables[prefix.family].set(keyOf(prefix), { packets: 0n });
+      this.#tellProgram();
+    });
   }
 
   /**
@@ -54,9 +57,12 @@ export class DenyList {
    *
    * @throws {InvalidValueError} when one is neither prefix nor address; nothing was changed
    */
-  unblock(texts: readonly string[]): void {
-    for (const prefix of texts.map(prefixOf)) this.#tables[prefix.family].delete(keyOf(prefix));
-    this.#tellProgram();
+  async unblock(texts: readonly string[]): Promise<void> {
+    const prefixes = texts.map(prefixOf);
+    await this.#instance.transact({ unblock: prefixes.map(nameOf) }, () => {
+      for (const prefix of prefixes) this.#tables[prefix.family].delete(keyOf(prefix));
+      this.#tellProgram();
+    });
   }
 
   /** What is blocked. */
@@ -73,10 +79,7 @@ export class DenyList {
 
   /** Without a blocked prefix the program does not look for one. */
   #tellProgram(): void {
-    this.#instance.settings = {
-      ...this.#instance.settings,
-      deny: Number(this.list().length > 0),
-    };
+    this.#instance.adjust({ deny: Number(this.list().length > 0) });
   }
 }
 

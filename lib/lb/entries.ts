@@ -1,15 +1,11 @@
 /**
- * What the maps hold of a service and of a destination.
+ * What packets find of a service and of a destination.
  *
  * @module
  */
 import { Address, Mac, type Prefix } from "../net/address.ts";
 import type { NextHop } from "../net/next_hop.ts";
-import type {
-  Destination as DestinationEntry,
-  DestinationRecord,
-  ServiceRecord,
-} from "./abi.gen.ts";
+import type { Destination as DestinationEntry } from "./abi.gen.ts";
 import {
   DESTINATION_IPV6,
   DESTINATION_NO_CHECKSUM,
@@ -20,17 +16,17 @@ import {
 } from "./abi.gen.ts";
 import type { Destination, Protocol, Service, TunnelType } from "./types.ts";
 
-const IPPROTO: Record<Protocol, number> = { tcp: 6, udp: 17 };
+/** Protocols by their IP numbers. */
+export const IPPROTO: Record<Protocol, number> = { tcp: 6, udp: 17 };
 const IPPROTO_IPIP = 4;
 const IPPROTO_IPV6 = 41;
 const IPPROTO_GRE = 47;
-const NS_PER_S = 1_000_000_000n;
 const OUTER_TTL = 64;
 const DONT_FRAGMENT = 0x40;
 const NO_MAC = "00:00:00:00:00:00";
 
 /** An address in a field of 16 bytes. */
-function field(address: Uint8Array): Uint8Array {
+export function field(address: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(16);
   bytes.set(address);
   return bytes;
@@ -78,7 +74,8 @@ function udpConstants(port: number, tunnel: TunnelType, inner: number): Uint8Arr
   return Uint8Array.of(0, IPPROTO.udp, port >>> 8, port & 0xff, 0, tunnel === "gue" ? inner : 0);
 }
 
-function flagsOf(spec: Required<Destination>, family: 4 | 6, spread = false): number {
+/** `DESTINATION_...`; `spread`: the flow's hash fills some of the outer source. */
+export function flagsOf(spec: Required<Destination>, family: 4 | 6, spread = false): number {
   return (family === 6 ? DESTINATION_IPV6 : 0) |
     (spec.tunnelEncapNoChecksum ? DESTINATION_NO_CHECKSUM : 0) |
     (spread ? DESTINATION_SPREAD : 0);
@@ -127,39 +124,6 @@ export function destinationEntry(
   };
 }
 
-/** What was asked for of a destination. */
-export function destinationRecord(
-  spec: Required<Destination>,
-  generation: number,
-  service: number,
-): DestinationRecord {
-  const address = Address.parse(spec.address);
-  return {
-    address: field(address.bytes),
-    service,
-    generation,
-    weight: spec.weight,
-    tunnelPort: spec.tunnelPort,
-    tunnel: TUNNELS.indexOf(spec.tunnelType),
-    flags: flagsOf(spec, address.family),
-    disabled: Number(spec.disable),
-    used: 1,
-    mtu: spec.mtu,
-  };
-}
-
-/** What was asked for of a service. */
-export function serviceRecord(address: Address, spec: Required<Service>): ServiceRecord {
-  return {
-    address: field(address.bytes),
-    port: spec.port,
-    protocol: IPPROTO[spec.protocol],
-    ipv6: Number(address.family === 6),
-    sticky: Number(spec.sticky),
-    idleTimeoutNs: BigInt(spec.idleTimeout) * NS_PER_S,
-  };
-}
-
 const NO_ADDRESS = new Uint8Array(16);
 /** The entry of a slot that nobody has. */
 export const NOBODY: DestinationEntry = {
@@ -176,28 +140,4 @@ export const NOBODY: DestinationEntry = {
   udpSum: 0,
   outerSource: NO_ADDRESS,
   outerDestination: NO_ADDRESS,
-};
-
-/** The record of such a slot. */
-export const FREE_DESTINATION: DestinationRecord = {
-  address: NO_ADDRESS,
-  service: 0,
-  generation: 0,
-  weight: 0,
-  tunnelPort: 0,
-  tunnel: 0,
-  flags: 0,
-  disabled: 0,
-  used: 0,
-  mtu: 0,
-};
-
-/** The record of an id that no service has. */
-export const FREE_SERVICE: ServiceRecord = {
-  address: NO_ADDRESS,
-  port: 0,
-  protocol: 0,
-  ipv6: 0,
-  sticky: 0,
-  idleTimeoutNs: 0n,
 };

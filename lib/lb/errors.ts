@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ABI_VERSION } from "./abi.gen.ts";
 
 /** What every error of the balancer is an instance of. */
 export class XvsError extends Error {
@@ -109,5 +110,82 @@ export class TableFullError extends XvsError {
     super(`Cannot add ${what}: there is room for ${limit}; the option "${option}" makes more`);
     this.option = option;
     this.limit = limit;
+  }
+}
+
+/** An instance of that name exists. Nothing was changed. */
+export class InstanceExistsError extends XvsError {
+  /** Its name. */
+  readonly instance: string;
+
+  constructor(instance: string) {
+    super(`Cannot create instance "${instance}": it exists already; open it, or remove it first`);
+    this.instance = instance;
+  }
+}
+
+/** There is no instance of that name. */
+export class InstanceNotFoundError extends XvsError {
+  /** The name. */
+  readonly instance: string;
+
+  constructor(instance: string, wayOut: string) {
+    super(`Instance "${instance}" does not exist: ${wayOut}`);
+    this.instance = instance;
+  }
+}
+
+/** Another process changes the instance, and has done so for too long. Nothing was changed. */
+export class InstanceBusyError extends XvsError {
+  /** Its name. */
+  readonly instance: string;
+  /** Which process; undefined: not known. */
+  readonly pid: number | undefined;
+
+  constructor(instance: string, pid: number | undefined, holder: string, waitedMs: number) {
+    super(
+      `Cannot change instance "${instance}": ${holder} has been changing it for ` +
+        `${Math.round(waitedMs / 1000)} s`,
+    );
+    this.instance = instance;
+    this.pid = pid;
+  }
+}
+
+/** A change by a client that was opened to be read only. Nothing was changed. */
+export class ReadOnlyError extends XvsError {
+  /** The instance's name. */
+  readonly instance: string;
+
+  constructor(instance: string) {
+    super(`Cannot change instance "${instance}": this client was opened to be read only`);
+    this.instance = instance;
+  }
+}
+
+/** An instance or an object is of another version of the ABI than this client. */
+export class AbiError extends XvsError {
+  /** The version that was found. */
+  readonly found: number;
+  /** The version that this client speaks. */
+  readonly expected = ABI_VERSION;
+
+  constructor(what: string, found: number, wayOut: string) {
+    super(`${what} has ABI version ${found}, and this client speaks ${ABI_VERSION}: ${wayOut}`);
+    this.found = found;
+  }
+}
+
+/** The instance belongs to another network namespace than this process. Nothing was changed. */
+export class NamespaceError extends XvsError {
+  /** The instance's name. */
+  readonly instance: string;
+
+  constructor(instance: string, where: string) {
+    super(
+      `Cannot change instance "${instance}" from here: its interfaces are in network namespace ` +
+        `${where}`,
+    );
+    this.instance = instance;
   }
 }

@@ -1,28 +1,16 @@
 /**
- * One load balancer on this host: the program, its maps, and its links to interfaces.
+ * One load balancer on this host: the program, its maps, and its links to interfaces. With a store it is
+ * pinned, and the same for every process that opens it.
  *
  * @module
  */
-import {
-  BpfMap,
-  BpfObject,
-  type BpfProgram,
-  elfOf,
-  monotonicCoarseNs,
-  possibleCpus,
-  u32,
-  type XdpLink,
-} from "../bpf/mod.ts";
-import { Prefix } from "../net/address.ts";
+import { type BpfMap, type BpfObject, type BpfProgram, monotonicCoarseNs } from "../bpf/mod.ts";
 import {
   ABI_VERSION,
   DESTINATION,
   type Destination as DestinationEntry,
   DESTINATION_RECORD,
   type DestinationRecord,
-  POLICY,
-  type Policy,
-  RING_ENTRY,
   SERVICE,
   type Service as ServiceEntry,
   SERVICE_RECORD,
@@ -32,30 +20,18 @@ import {
   VIP,
   type Vip as VipEntry,
 } from "./abi.gen.ts";
-import { type OuterSources, sourceMask } from "./entries.ts";
-import { InvalidValueError } from "./errors.ts";
-import { expandKey } from "./flow_hash.ts";
+import { type CompleteConfig, completeConfig, settingsOf } from "./config.ts";
+import { DocumentMap, type InstanceDocument } from "./document.ts";
+import type { OuterSources } from "./entries.ts";
+import { AbiError } from "./errors.ts";
+import type { Journal } from "./journal.ts";
+import { createInner, innerId, openInner } from "./inner_maps.ts";
+import { Links } from "./links.ts";
+import { LiveSettings } from "./live_settings.ts";
+import { load, type Sizes } from "./load.ts";
+import { Store } from "./store.ts";
 import { CounterTable, Table } from "./table.ts";
-import type { AttachedInterface, Mode, Options } from "./types.ts";
-import { OBJECT } from "./xvs.gen.ts";
-
-/** New flows that one CPU may remember in a tick of 67 ms: 125,000 a second. */
-const FLOW_BUDGET = 8192;
-/** ICMP answers that one CPU may give in a tick of 16.8 ms: about 1,000 a second. */
-const ICMP_BUDGET = 17;
-/** A budget that is never spent. */
-const NEVER = 0xffffffff;
-/** Flows that are counted one by one: enough for 3 percent either way, few enough to stay in the cache. */
-const SAMPLE = 4096;
-const MAX_TABLE = 1 << 24;
-
-/** The sizes of an instance's tables. */
-export interface Sizes {
-  maxServices: number;
-  maxDestinations: number;
-  maxFlows: number;
-  maxBlocked: number;
-}
+import type { AttachedInterface, Options } from "./types.ts";
 
 /**
  * What the instance reads the time from, in nanoseconds: CLOCK_MONOTONIC_COARSE, as the program does. With a
@@ -63,51 +39,19 @@ export interface Sizes {
  */
 export type Clock = () => bigint;
 
-function size(options: Options, name: keyof Sizes, fallback: number): number {
-  const value = options[name] ?? fallback;
-  if (!Number.isInteger(value) || value < 1 || value > MAX_TABLE) {
-    throw new InvalidValueError(
-      name,
-      value,
-      `${name} ${value} is not a whole number from 1 to ${MAX_TABLE}`,
-    );
-  }
-  return value;
-}
-
-/** Flows of the sample: a quarter of what a CPU may remember, should all come by the same one. */
-export function sampleSize({ maxFlows }: Sizes): number {
-  return Math.max(1, Math.min(SAMPLE, Math.floor(maxFlows / possibleCpus() / 4)));
-}
-
-function outerSource(options: Options, family: 4 | 6): Prefix | undefined {
-  const field = family === 4 ? "outerSource4" : "outerSource6";
-  const text = options[field];
-  if (text === undefined) return undefined;
-  try {
-    const prefix = Prefix.parse(text);
-    if (prefix.family === family) return prefix;
-  } catch {
-    // As below.
-  }
-  throw new InvalidValueError(field, text, `${field} "${text}" is not an IPv${family} prefix`);
-}
-
-function policy(
-  options: Options,
-  name: "unknownPort" | "expired",
-  known: readonly Policy[],
-  fallback: Policy,
-): Policy {
-  const value = options[name] ?? fallback;
-  if (known.includes(value)) return value;
-  throw new InvalidValueError(name, value, `${name} "${value}" is none of ${known.join(", ")}`);
+/** What an instance is made of. */
+interface Parts {
+  maps: ReadonlyMap<string, BpfMap>;
+  program: BpfProgram;
+  settings: Uint8Array;
+  /** The object, if this process loaded it. */
+  object?: BpfObject;
+  store?: Store;
 }
 
 /** The maps by name and type. */
 export class Instance {
   readonly sizes: Sizes;
-  readonly program: BpfProgram;
   readonly services4: Table<ServiceEntry>;
   readonly services6: Table<ServiceEntry>;
   readonly vips4: Table<VipEntry>;
@@ -125,26 +69,28 @@ export class Instance {
   readonly serviceRecords: Table<ServiceRecord>;
   readonly destinationRecords: Table<DestinationRecord>;
   readonly retiredCounters: BpfMap;
-  /** Where the outer sources of tunnels without ports come from. */
-  readonly outerSources: OuterSources;
+  readonly links: Links;
+  /** Where it is pinned; undefined if it is not. */
+  readonly store: Store | undefined;
   /** The program's clock; tests replace it together with the program's own. */
   clock: Clock = monotonicCoarseNs;
-  readonly #object: BpfObject;
-  readonly #settings: Uint8Array;
-  readonly #interfaces: BpfMap;
-  readonly #links = new Map<string, XdpLink>();
+  readonly #object: BpfObject | undefined;
+  readonly #maps: ReadonlyMap<string, BpfMap>;
+  readonly #settings: LiveSettings;
+  readonly #document: DocumentMap;
+  readonly #program: BpfProgram;
+  #inTransaction = false;
+  /** What replaced the program that this process loaded or opened first. */
+  #newer: BpfProgram | undefined;
+  #programRevision = 0n;
 
-  private constructor(
-    object: BpfObject,
-    sizes: Sizes,
-    settings: Settings,
-    outerSources: OuterSources,
-  ) {
-    this.outerSources = outerSources;
-    this.sizes = sizes;
+  private constructor({ maps, program, settings, object, store }: Parts) {
     this.#object = object;
-    this.program = object.program("xvs");
-    const map = (name: string) => object.map(name);
+    this.#maps = maps;
+    this.#settings = new LiveSettings(settings);
+    this.#program = program;
+    this.store = store;
+    const map = (name: string) => this.map(name);
     this.services4 = new Table(map("services4"), SERVICE);
     this.services6 = new Table(map("services6"), SERVICE);
     this.vips4 = new Table(map("vips4"), VIP);
@@ -162,154 +108,214 @@ export class Instance {
     this.serviceRecords = new Table(map("service_records"), SERVICE_RECORD);
     this.destinationRecords = new Table(map("destination_records"), DESTINATION_RECORD);
     this.retiredCounters = map("retired_counters");
-    this.#interfaces = map("interfaces");
-    this.#settings = object.variable("settings");
-    this.settings = settings;
+    this.#document = new DocumentMap(map("documents"));
+    this.links = new Links(this, map("interfaces"));
+    this.sizes = {
+      maxServices: map("service_records").maxEntries,
+      maxDestinations: map("destination_records").maxEntries - 1,
+      maxFlows: this.flows4.maxEntries,
+      maxBlocked: this.denied4.maxEntries,
+    };
   }
 
   /**
    * Loads the program with tables of the given sizes. Nothing is attached yet.
    *
+   * @param store where to pin everything
    * @throws {InvalidValueError} when a size or the key cannot be
+   * @throws {AbiError} when the option `bpfProgram` is of another ABI
    */
-  static async load(options: Options, globals: Record<string, number> = {}): Promise<Instance> {
-    const sizes = {
-      maxServices: size(options, "maxServices", 1024),
-      maxDestinations: size(options, "maxDestinations", 16384),
-      maxFlows: size(options, "maxFlows", 65536),
-      maxBlocked: size(options, "maxBlocked", 65536),
-    };
-    const unknownPort = policy(options, "unknownPort", ["drop", "pass", "reject"], "drop");
-    const expired = policy(options, "expired", ["drop", "reject"], "reject");
-    const { hashKey = crypto.getRandomValues(new Uint8Array(16)), trackMask = 0 } = options;
-    if (hashKey.length !== 16) {
-      throw new InvalidValueError(
-        "hashKey",
-        hashKey,
-        `hashKey has ${hashKey.length} bytes: it must have 16`,
-      );
-    }
-    const outerSources = { 4: outerSource(options, 4), 6: outerSource(options, 6) };
-    const elf = await elfOf(OBJECT);
+  static async load(
+    options: Options,
+    globals: Readonly<Record<string, number>> = {},
+    store?: Store,
+  ): Promise<Instance> {
     using stack = new DisposableStack();
-    const object = stack.use(BpfObject.open(elf, { name: "xvs" }));
-    const max = (entries: number, ...maps: string[]) => {
-      for (const map of maps) object.setMaxEntries(map, entries);
+    const { object, settings } = await load(options, globals);
+    stack.use(object);
+    const instance = new Instance({
+      maps: object.maps,
+      program: object.program("xvs"),
+      settings: object.variable("settings"),
+      object,
+      ...(store && { store }),
+    });
+    instance.settings = settings;
+    instance.document = {
+      config: completeConfig(options),
+      links: [],
+      mode: options.mode ?? "auto",
+      neighbourTimeout: options.neighbourTimeout ?? 1000,
+      interfaceInitDelay: options.interfaceInitDelay ?? 0,
     };
-    max(sizes.maxServices, "services4", "services6", "vips4", "vips6", "rings");
-    max(sizes.maxServices, "service_counters", "service_records", "vip_counters");
-    max(sizes.maxServices + 1, "retired_counters");
-    // Slot 0 is nobody.
-    max(sizes.maxDestinations + 1, "destinations", "destination_counters", "destination_records");
-    max(sizes.maxFlows, "flows4", "flows6");
-    max(sizes.maxBlocked, "denied4", "denied6");
-    for (const [name, value] of Object.entries(globals)) object.setVariable(name, value);
-    object.load();
-    const key = expandKey(hashKey);
-    const instance = new Instance(object, sizes, {
-      abiVersion: ABI_VERSION,
-      sampleMask: trackMask >>> 0,
-      flowBudget: FLOW_BUDGET,
-      icmpBudget: ICMP_BUDGET,
-      unknownPort: POLICY[unknownPort.toUpperCase() as Uppercase<Policy>],
-      deny: 0,
-      watchdogNs: 0n,
-      expired: POLICY[expired.toUpperCase() as Uppercase<Policy>],
-      // A sample that is given stays as it is.
-      sampleBudget: options.trackMask === undefined ? sampleSize(sizes) : NEVER,
-      hashKey: [...key.words],
-      hashFinal: key.final,
-      sourceMask4: sourceMask(outerSources[4]),
-      sourceMask6: sourceMask(outerSources[6]),
-    }, outerSources);
+    if (store) {
+      for (const [name, map] of object.maps) store.pinMap(name, map);
+      store.pinProgram(instance.program);
+    }
     stack.move();
     return instance;
   }
 
+  /**
+   * Opens a pinned instance.
+   *
+   * @throws {InstanceNotFoundError} when there is none of that name
+   * @throws {AbiError} when it was made by a version with another ABI
+   */
+  static open(name: string): Instance {
+    const store = Store.open(name);
+    using stack = new DisposableStack();
+    const maps = store.openMaps();
+    for (const map of maps.values()) stack.use(map);
+    const settings = maps.get("settings")!.view();
+    const version = abiVersionOf(settings);
+    if (version !== ABI_VERSION) throw otherAbi(name, version);
+    const program = stack.use(store.openProgram());
+    const instance = new Instance({
+      maps,
+      program,
+      settings: settings.subarray(0, SETTINGS.size),
+      store,
+    });
+    stack.move();
+    return instance;
+  }
+
+  /** The program that packets meet. */
+  get program(): BpfProgram {
+    // Another process may have replaced it.
+    if (this.store && this.#programRevision !== this.revision) {
+      this.useProgram(this.store.openProgram());
+    }
+    return this.#newer ?? this.#program;
+  }
+
+  /** Takes over the program that is in the place of the one before; interfaces are not told. */
+  useProgram(program: BpfProgram): void {
+    this.#newer?.close();
+    this.#newer = program;
+    this.#programRevision = this.revision;
+  }
+
+  /** All maps, by their names in `bpf/maps.h`. */
+  get maps(): ReadonlyMap<string, BpfMap> {
+    return this.#maps;
+  }
+
   /** A copy of the program's settings; setting it takes effect with the next packet. */
   get settings(): Settings {
-    return SETTINGS.decode(this.#settings);
+    return this.#settings.all;
   }
 
   set settings(value: Settings) {
-    SETTINGS.encode(value, this.#settings);
+    this.#settings.all = value;
+  }
+
+  /** Sets some of the settings. What others write at the same time stays. */
+  adjust(fields: Partial<Settings>): void {
+    this.#settings.adjust(fields);
+  }
+
+  /** Grows with every change; odd while one is under way. */
+  get revision(): bigint {
+    return this.#settings.revision;
+  }
+
+  /** What clients tell each other. Setting it replaces it whole. */
+  get document(): InstanceDocument {
+    return this.#document.value;
+  }
+
+  set document(value: InstanceDocument) {
+    this.#document.value = value;
+  }
+
+  /** Where the outer sources of tunnels without ports come from. */
+  get outerSources(): OuterSources {
+    return this.#document.outerSources;
+  }
+
+  /** Puts a configuration into force, but for next hops. */
+  configure(config: CompleteConfig): void {
+    this.document = { ...this.document, config };
+    this.adjust(settingsOf(config));
+  }
+
+  /**
+   * Makes a change that other processes see whole or not at all, and that another process completes if this
+   * one is killed. Within another one it is a part of that.
+   *
+   * @param journal what it is going to be; all of it must be known, and have been checked
+   */
+  async transact(journal: Journal, act: () => Promise<void> | void): Promise<void> {
+    if (this.#inTransaction) return await act();
+    this.#inTransaction = true;
+    this.store?.writeJournal(journal);
+    this.adjust({ revision: this.revision | 1n });
+    try {
+      await act();
+    } finally {
+      this.adjust({ revision: this.revision + 1n });
+      this.store?.clearJournal();
+      this.#inTransaction = false;
+    }
   }
 
   /** A map by its name in `bpf/maps.h`. */
   map(name: string): BpfMap {
-    return this.#object.map(name);
+    const map = this.#maps.get(name);
+    if (!map) throw new RangeError(`Cannot find map "${name}"`);
+    return map;
   }
 
-  /** A global variable of the program, live. */
+  /** A global variable of the program, live; only of one that this process has loaded. */
   variable(name: string): Uint8Array {
+    if (!this.#object) throw new TypeError(`Cannot see variable "${name}" of a pinned program`);
     return this.#object.variable(name);
   }
 
   /** A new inner map for `rings`, filled. */
   createRing(values: Uint8Array): BpfMap {
-    const count = values.length / RING_ENTRY.size;
-    using stack = new DisposableStack();
-    const ring = stack.use(BpfMap.create({
-      type: "array",
-      name: "ring",
-      keySize: 4,
-      valueSize: RING_ENTRY.size,
-      maxEntries: count,
-      flags: ["inner_map"],
-    }));
-    const keys = new Uint8Array(Uint32Array.from({ length: count }, (_, i) => i).buffer);
-    ring.updateBatch(keys, values, count);
-    stack.move();
-    return ring;
+    return createInner(values);
   }
 
-  /**
-   * Attaches the program to an interface.
-   *
-   * @returns false if it was attached before
-   * @throws {XdpBusyError} when it has an XDP program of somebody else's
-   */
-  attach(name: string, index: number, mode: Mode | "auto"): boolean {
-    const link = this.#links.get(name);
-    if (link?.attached && link.ifindex === index) return false;
-    this.detach(name); // It has gone, and another one has its name.
-    const key = u32(index);
-    this.#interfaces.update(key, key);
-    try {
-      this.#links.set(name, this.program.attachXdp(index, { mode }));
-      return true;
-    } catch (error) {
-      this.#interfaces.delete(key);
-      throw error;
-    }
+  /** The number of the map that holds a service's ring; 0: it has none. */
+  ringId(service: number): number {
+    return innerId(this.rings, service);
   }
 
-  /** Takes the program off an interface. */
-  detach(name: string): void {
-    const link = this.#links.get(name);
-    if (!link) return;
-    link.close();
-    this.#links.delete(name);
-    this.#interfaces.delete(u32(link.ifindex));
+  /** A service's ring, to be closed by the caller. */
+  openRing(service: number): BpfMap {
+    return openInner(this.rings, service);
   }
 
   /** The interfaces attached. */
   get interfaces(): AttachedInterface[] {
-    return [...this.#links].map(([name, link]) => ({
-      name,
-      index: link.ifindex,
-      mode: link.attached ? link.mode : undefined,
-    }));
+    return this.links.list();
   }
 
-  /** Detaches what this instance attached, and frees its maps. */
+  /** Detaches what is not pinned, and closes all maps. */
   close(): void {
-    for (const link of this.#links.values()) link.close();
-    this.#links.clear();
-    this.#object.close();
+    this.links.close();
+    this.#object?.close();
+    for (const map of this.#maps.values()) map.close();
+    this.#newer?.close();
+    this.#program.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** The version of the ABI that an instance has, whichever that is: it comes first in all of them. */
+export function abiVersionOf(settings: Uint8Array): number {
+  return new DataView(settings.buffer, settings.byteOffset).getUint32(0, true);
+}
+
+function otherAbi(name: string, version: number): AbiError {
+  const wayOut =
+    `with the version that made it, "save" its services; then remove it, create it anew, and ` +
+    `"apply" them`;
+  return new AbiError(`Instance "${name}"`, version, wayOut);
 }

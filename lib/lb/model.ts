@@ -5,7 +5,7 @@
  */
 import { Address } from "../net/address.ts";
 import type { NextHop } from "../net/next_hop.ts";
-import type { RingState } from "./change.ts";
+import { isTracked, type RingState } from "./change.ts";
 import type { Destination, Service } from "./types.ts";
 
 /** A destination as it stands. */
@@ -14,17 +14,55 @@ export interface Member {
   nextHop: NextHop | undefined;
   readonly slot: number;
   readonly generation: number;
+  /** Destinations are listed in the order of these. */
+  readonly serial: number;
+}
+
+/** A ring, and the number of the map that holds it. */
+export interface StoredRing {
+  readonly state: RingState;
+  readonly mapId: number;
 }
 
 /** A service as it stands. */
-export interface Entry {
+export class Entry {
   readonly id: number;
   readonly vip: Vip;
+  readonly serial: number;
+  readonly members = new Map<string, Member>();
   spec: Required<Service>;
-  ring: RingState;
-  /** Whether an entry of the ring is tracked. */
-  tracked: boolean;
-  readonly members: Map<string, Member>;
+  /** CLOCK_MONOTONIC: when the ring may be settled; 0: nothing of it is tracked. */
+  settleNs = 0n;
+  readonly #load: () => StoredRing;
+  #ring: StoredRing | undefined;
+
+  /** @param load reads the ring, which is large, once somebody asks for it */
+  constructor(
+    fields: Pick<Entry, "id" | "vip" | "serial" | "spec">,
+    load: () => StoredRing,
+  ) {
+    this.id = fields.id;
+    this.vip = fields.vip;
+    this.serial = fields.serial;
+    this.spec = fields.spec;
+    this.#load = load;
+  }
+
+  /** Which destination a flow gets. */
+  get ring(): RingState {
+    return (this.#ring ??= this.#load()).state;
+  }
+
+  /** Takes note of the ring that is in place now. */
+  setRing(ring: StoredRing): void {
+    this.#ring = ring;
+    this.settleNs = ring.state.current.some(isTracked) ? ring.state.windowEndNs : 0n;
+  }
+
+  /** Another process has written: a ring in another map than this is read again when asked for. */
+  expectRing(mapId: number): void {
+    if (this.#ring?.mapId !== mapId) this.#ring = undefined;
+  }
 }
 
 /** A VIP as it stands. */

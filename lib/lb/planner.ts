@@ -16,6 +16,14 @@ export interface Wish {
   destinations: readonly Required<Destination>[] | undefined;
 }
 
+/** How plans are made. */
+export interface PlannerOptions {
+  /** How long neighbours may take to answer. */
+  timeoutMs: number;
+  /** Nobody calls {@linkcode Planner.renew}: the next hops of all that a plan touches are found again. */
+  renew: boolean;
+}
+
 type Ways = ReadonlyMap<string, NextHop | NextHopError>;
 
 /** A destination as it shall be, and as it is, if it is there. */
@@ -27,18 +35,17 @@ interface Draft {
 /** Makes plans for services. */
 export class Planner {
   readonly #nextHops: NextHopSource;
-  readonly #services: ReadonlyMap<string, Entry>;
-  readonly #timeoutMs: number;
+  readonly #registry: { readonly services: ReadonlyMap<string, Entry> };
+  readonly #options: PlannerOptions;
 
-  /** `timeoutMs`: how long neighbours may take to answer. */
   constructor(
     nextHops: NextHopSource,
-    services: ReadonlyMap<string, Entry>,
-    timeoutMs: number,
+    registry: { readonly services: ReadonlyMap<string, Entry> },
+    options: PlannerOptions,
   ) {
     this.#nextHops = nextHops;
-    this.#services = services;
-    this.#timeoutMs = timeoutMs;
+    this.#registry = registry;
+    this.#options = options;
   }
 
   /**
@@ -50,26 +57,66 @@ export class Planner {
    */
   async plan(wishes: readonly Wish[]): Promise<Plan[]> {
     const drafts = wishes.map(({ spec, destinations }) => {
-      const members = this.#services.get(serviceName(spec))?.members;
+      const members = this.#registry.services.get(serviceName(spec))?.members;
       return destinations?.map((each): Draft => ({
         spec: each,
         before: members?.get(each.address),
       }));
     });
-    const unknown = drafts.flatMap((each) => each ?? []).filter(needsWay).map(({ spec }) => spec);
-    const ways = await this.#ways(unknown, this.#timeoutMs);
+    const all = drafts.flatMap((each) => each ?? []);
+    const specsOf = (which: Draft[]) => which.map(({ spec }) => spec);
+    const ways = new Map(await this.#ways(specsOf(all.filter(needsWay)), this.#options.timeoutMs));
+    if (this.#options.renew) {
+      // Those that are known are not waited for.
+      const known = specsOf(all.filter((each) => !needsWay(each) && !ways.has(each.spec.address)));
+      for (const [address, way] of await this.#ways(known, 0)) ways.set(address, way);
+    }
     return wishes.map(({ spec }, i) => ({
       spec,
       destinations: drafts[i]?.map((draft) => ({
         spec: draft.spec,
-        nextHop: needsWay(draft) ? wayTo(draft, ways) : draft.before?.nextHop,
+        nextHop: ways.has(draft.spec.address) ? wayTo(draft, ways) : draft.before?.nextHop,
       })),
     }));
   }
 
+  /** Plans that leave all services as they are. */
+  keep(): Plan[] {
+    return [...this.#registry.services.values()].map(({ spec, members }) => ({
+      spec,
+      destinations: [...members.values()].map(({ spec, nextHop }) => ({ spec, nextHop })),
+    }));
+  }
+
+  /**
+   * Plans for all services, with next hops as if none were known.
+   *
+   * @throws {InvalidValueError} when a destination is behind a router and has no tunnel
+   * @throws {UnreachableError} when there is no way to a destination
+   */
+  async planAnew(): Promise<Plan[]> {
+    const plans = this.keep();
+    const specs = plans.flatMap(({ destinations }) => destinations!.map(({ spec }) => spec));
+    const ways = await this.#ways(specs, this.#options.timeoutMs);
+    return plans.map(({ spec, destinations }) => ({
+      spec,
+      destinations: destinations!.map(({ spec }) => ({
+        spec,
+        nextHop: passable(spec, ways.get(spec.address)!),
+      })),
+    }));
+  }
+
+  /** Lets go of the neighbours of some addresses, whoever asked for them, unless others need the same. */
+  async letGo(gone: readonly string[], stay: readonly string[]): Promise<void> {
+    // What is not known to be ours cannot be given back.
+    await this.#nextHops.resolve([...stay, ...gone].map(Address.parse), { timeoutMs: 0 });
+    await this.#nextHops.retain(stay.map(Address.parse));
+  }
+
   /** Plans for the services of which a next hop has become another. Neighbours of nobody are let go. */
   async renew(): Promise<Plan[]> {
-    const services = [...this.#services.values()];
+    const services = [...this.#registry.services.values()];
     const all = services.flatMap(({ members }) => [...members.values()]).map(({ spec }) => spec);
     await this.#nextHops.retain(addressesOf(all));
     const ways = await this.#ways(all, 0);

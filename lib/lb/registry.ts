@@ -4,41 +4,28 @@
  *
  * @module
  */
-import { type BpfMap, u32 } from "../bpf/mod.ts";
+import { u32 } from "../bpf/mod.ts";
 import { Address } from "../net/address.ts";
-import type {
-  Destination as DestinationEntry,
-  DestinationRecord,
-  Service as ServiceEntry,
-  ServiceRecord,
-  Vip as VipEntry,
-} from "./abi.gen.ts";
-import { change, encodeRing, isTracked, type RingState, sameRing } from "./change.ts";
-import {
-  destinationEntry,
-  destinationRecord,
-  FREE_DESTINATION,
-  FREE_SERVICE,
-  NOBODY,
-  serviceKey,
-  serviceRecord,
-} from "./entries.ts";
+import { change, encodeRing, type RingState, sameRing } from "./change.ts";
+import type { CompleteConfig } from "./config.ts";
+import { NOBODY, serviceKey } from "./entries.ts";
 import { TableFullError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
+import { storePlans } from "./journal.ts";
 import { type Entry, type Member, type Plan, same, type Vip } from "./model.ts";
+import { newEntry, type Picture, readPicture, readRing } from "./picture.ts";
+import { FREE_SERVICE, serviceRecord } from "./records.ts";
 import { buildRing, ringSizeFor } from "./ring.ts";
 import { Slots } from "./slots.ts";
-import { addTo } from "./table.ts";
+import { type Step, TableWriter } from "./table_writer.ts";
 import { type Service, serviceName } from "./types.ts";
 
-/** One service of a commit. */
-interface Step {
-  entry: Entry;
-  isNew: boolean;
-  plan: Plan;
-  added: Member[];
-  removed: Member[];
-  ring: RingState | undefined;
+/** What else belongs to a commit. */
+export interface Along {
+  /** The new configuration. */
+  config?: CompleteConfig;
+  /** Whether some of it may have been done already, by a process that was killed. */
+  again?: boolean;
 }
 
 /** With fewer entries for each destination a ring grows; until then it stays as it is. */
@@ -46,34 +33,85 @@ const CROWDED = 25;
 
 const NS_PER_S = 1_000_000_000n;
 
-/** All services, by name, and the only writer of the maps that hold them. */
+/** All services, by name, as the maps have them, and the only writer of the maps that hold them. */
 export class Registry {
   readonly #instance: Instance;
-  readonly #services = new Map<string, Entry>();
-  readonly #vips = new Map<string, Vip>();
-  readonly #serviceIds: Slots;
-  readonly #vipIds: Slots;
-  readonly #slots: Slots;
-  /** The generation that a slot had last: a flow that remembers an older one remembers somebody gone. */
-  readonly #generations: Uint32Array;
-  readonly #emptyRing: BpfMap;
+  #picture: Picture;
+  /** Of the instance, when the picture was taken. */
+  #revision = -1n;
+  #serviceIds!: Slots;
+  #vipIds!: Slots;
+  #slots!: Slots;
+  readonly #writer: TableWriter;
 
+  /** Reads what the maps hold; a change of another process that is under way may be seen half done. */
   constructor(instance: Instance) {
-    const { maxServices, maxDestinations } = instance.sizes;
     this.#instance = instance;
-    this.#serviceIds = new Slots(0, maxServices);
-    this.#vipIds = new Slots(0, maxServices);
-    this.#slots = new Slots(1, maxDestinations);
-    this.#generations = new Uint32Array(maxDestinations + 1);
-    this.#emptyRing = instance.createRing(new Uint8Array(3 * 8));
+    this.#writer = new TableWriter(instance);
+    this.#picture = this.#adopt(readPicture(instance)!);
+    this.#revision = instance.revision & 1n ? -1n : instance.revision;
   }
 
   get services(): ReadonlyMap<string, Entry> {
-    return this.#services;
+    return this.#picture.services;
   }
 
   get vips(): ReadonlyMap<string, Vip> {
-    return this.#vips;
+    return this.#picture.vips;
+  }
+
+  /** The addresses of all destinations. */
+  addresses(): Set<string> {
+    return new Set([...this.services.values()].flatMap(({ members }) => [...members.keys()]));
+  }
+
+  /** Whether what is known is how things were at some instant, and not half of a change. */
+  get consistent(): boolean {
+    return this.#revision >= 0n;
+  }
+
+  /**
+   * Reads again what another process has changed. While one changes something, what was known before stays.
+   *
+   * @returns whether anything may be different now
+   */
+  refresh(): boolean {
+    const { revision } = this.#instance;
+    if (revision === this.#revision || revision & 1n) return false;
+    const isCurrent = () => this.#instance.revision === revision;
+    const picture = readPicture(this.#instance, this.#picture, isCurrent);
+    if (!picture) return false;
+    this.#picture = this.#adopt(picture);
+    this.#revision = revision;
+    return true;
+  }
+
+  /**
+   * Reads what a killed process has left, and frees what belongs to nothing. The caller holds the lock, and
+   * then carries out what the journal says.
+   */
+  async repair(): Promise<void> {
+    const instance = this.#instance;
+    const picture = readPicture(instance, this.#picture)!;
+    const { services, slots } = picture.orphans;
+    for (const id of services) instance.serviceRecords.set(id, FREE_SERVICE);
+    this.#writer.free(slots.map((slot) => ({ slot, generation: picture.generations[slot]! })));
+    const used = new Set(
+      [...picture.services.values()].flatMap(({ members }) =>
+        [...members.values()].map(({ slot }) => slot)
+      ),
+    );
+    for (const [slot, { generation }] of instance.destinations.written()) {
+      if (generation !== 0 && !used.has(slot)) instance.destinations.set(slot, NOBODY);
+    }
+    for (const table of [instance.vips4, instance.vips6]) {
+      for (const [key] of table.entries()) {
+        if (!picture.vips.has(Address.fromBytes(key).toString())) table.delete(key);
+      }
+    }
+    await this.#writer.noRings(services.filter((id) => instance.ringId(id) !== 0));
+    this.#picture = this.#adopt(picture);
+    this.#writer.vips([...picture.vips.values()]);
   }
 
   /**
@@ -81,45 +119,74 @@ export class Registry {
    *
    * @throws {TableFullError} when there is no room; nothing was changed
    */
-  async commit(plans: readonly Plan[]): Promise<void> {
-    const present = plans.filter((plan) => plan.destinations !== undefined);
-    const steps = this.#prepare(present);
-    const rings: BpfMap[] = [];
+  async commit(plans: readonly Plan[], along: Along = {}): Promise<void> {
+    const { config } = along;
+    if (plans.length === 0 && !config) return;
+    const steps = this.#prepare(plans.filter((plan) => plan.destinations !== undefined));
+    using rings = new DisposableStack();
     try {
-      for (const step of steps) step.ring = this.#nextRing(step);
-      for (const { ring } of steps) {
-        if (ring) rings.push(this.#instance.createRing(encodeRing(ring)));
+      for (const step of steps) {
+        step.ring = this.#nextRing(step);
+        if (step.ring) step.map = rings.use(this.#instance.createRing(encodeRing(step.ring)));
       }
-      this.#writeDestinations(steps);
-      await this.#swapRings(steps.filter((step) => step.ring).map((step) => step.entry), rings);
     } catch (error) {
       this.#abandon(steps);
       throw error;
-    } finally {
-      for (const ring of rings) ring.close();
     }
-    this.#publish(steps);
-    this.#free(steps.flatMap((step) => step.removed));
-    const names = new Set(
-      plans.filter((plan) => !plan.destinations).map((p) => serviceName(p.spec)),
-    );
-    await this.#remove([...names].flatMap((name) => this.#services.get(name) ?? []));
+    const journal = { plans: storePlans(plans), ...(config && { config }) };
+    await this.#instance.transact(journal, async () => {
+      if (config) this.#instance.configure(config);
+      await this.#carryOut(steps, along);
+      const names = new Set(
+        plans.filter((plan) => !plan.destinations).map((p) => serviceName(p.spec)),
+      );
+      await this.#remove([...names].flatMap((name) => this.services.get(name) ?? []));
+    });
+    this.#revision = this.#instance.revision;
   }
 
   /** Replaces rings by settled ones. */
   async replaceRings(rings: ReadonlyMap<Entry, RingState>): Promise<void> {
-    const maps: BpfMap[] = [];
-    try {
-      for (const ring of rings.values()) maps.push(this.#instance.createRing(encodeRing(ring)));
-      await this.#swapRings([...rings.keys()], maps);
-    } finally {
-      for (const map of maps) map.close();
-    }
-    for (const [entry, ring] of rings) setRing(entry, ring);
+    if (rings.size === 0) return;
+    using maps = new DisposableStack();
+    const places = [...rings].map(([entry, state]) => ({
+      entry,
+      state,
+      map: maps.use(this.#instance.createRing(encodeRing(state))),
+    }));
+    await this.#writer.rings(places.map(({ entry }) => entry.id), places.map(({ map }) => map));
+    for (const { entry, state, map } of places) entry.setRing({ state, mapId: map.id });
+    this.#instance.serviceRecords.setAll(
+      places.map(({ entry }) => [entry.id, serviceRecord(entry)]),
+    );
   }
 
   close(): void {
-    this.#emptyRing.close();
+    this.#writer.close();
+  }
+
+  #adopt(picture: Picture): Picture {
+    const { maxServices, maxDestinations } = this.#instance.sizes;
+    const entries = [...picture.services.values()];
+    const slots = entries.flatMap(({ members }) => [...members.values()].map(({ slot }) => slot));
+    this.#serviceIds = new Slots(0, maxServices, new Set(entries.map(({ id }) => id)));
+    this.#vipIds = new Slots(0, maxServices, new Set(entries.map(({ vip }) => vip.id)));
+    this.#slots = new Slots(1, maxDestinations, new Set(slots));
+    return picture;
+  }
+
+  async #carryOut(steps: readonly Step[], along: Along): Promise<void> {
+    try {
+      // A configuration says where tunnels start from.
+      this.#writer.destinations(steps, along.config !== undefined);
+      const swaps = steps.filter((step) => step.map);
+      await this.#writer.rings(swaps.map(({ entry }) => entry.id), swaps.map(({ map }) => map!));
+    } catch (error) {
+      this.#abandon(steps);
+      throw error;
+    }
+    this.#publish(steps, along);
+    this.#free(steps.flatMap((step) => step.removed));
   }
 
   /** Takes ids and slots for what is new. */
@@ -128,9 +195,17 @@ export class Registry {
     const newVips = new Map<string, Vip>();
     try {
       for (const plan of plans) {
-        const known = this.#services.get(serviceName(plan.spec));
+        const known = this.services.get(serviceName(plan.spec));
         const entry = known ?? this.#newEntry(plan.spec, newVips);
-        const step: Step = { entry, isNew: !known, plan, added: [], removed: [], ring: undefined };
+        const step: Step = {
+          entry,
+          isNew: !known,
+          plan,
+          added: [],
+          removed: [],
+          ring: undefined,
+          map: undefined,
+        };
         steps.push(step);
         const wanted = new Set(plan.destinations!.map(({ spec }) => spec.address));
         for (const member of entry.members.values()) {
@@ -145,9 +220,9 @@ export class Registry {
               this.#slots.size,
             )
           );
-          const generation = (this.#generations[slot]! + 1) >>> 0 || 1;
-          this.#generations[slot] = generation;
-          step.added.push({ spec, nextHop, slot, generation });
+          const { generations } = this.#picture;
+          const generation = generations[slot] = (generations[slot]! + 1) >>> 0 || 1;
+          step.added.push({ spec, nextHop, slot, generation, serial: this.#picture.serial++ });
         }
       }
     } catch (error) {
@@ -161,13 +236,13 @@ export class Registry {
     const full = () =>
       new TableFullError(`service "${serviceName(spec)}"`, "maxServices", this.#serviceIds.size);
     const id = this.#serviceIds.take(full);
-    let vip = this.#vips.get(spec.address) ?? newVips.get(spec.address);
+    let vip = this.vips.get(spec.address) ?? newVips.get(spec.address);
     if (!vip) {
       // Never more VIPs than services: there is room.
       vip = { id: this.#vipIds.take(full), address: Address.parse(spec.address), services: 0 };
       newVips.set(spec.address, vip);
     }
-    return { id, vip, spec, ring: NO_RING, tracked: false, members: new Map() };
+    return newEntry(this.#instance, { id, vip, spec, serial: this.#picture.serial++ });
   }
 
   /** Gives back what #prepare() took: nothing of it can be seen by a packet. */
@@ -190,8 +265,9 @@ export class Registry {
     const alive = new Set(slotOf.values());
     for (const member of removed) alive.delete(member.slot);
     const count = plan.destinations!.length;
-    const crowded = isNew || entry.ring.size < count * CROWDED;
-    const size = crowded ? ringSizeFor(count, entry.ring.size) : entry.ring.size;
+    const before = isNew ? undefined : entry.ring;
+    const crowded = !before || before.size < count * CROWDED;
+    const size = crowded ? ringSizeFor(count, before?.size) : before.size;
     const slots = buildRing(
       plan.destinations!
         .filter(({ spec, nextHop }) => !spec.disable && nextHop)
@@ -203,8 +279,8 @@ export class Registry {
       size,
     );
     const { sticky, idleTimeout } = plan.spec;
-    if (!isNew && removed.length === 0 && sameRing(entry.ring, slots, sticky)) return undefined;
-    return change(isNew ? undefined : entry.ring, {
+    if (before && removed.length === 0 && sameRing(before, slots, sticky)) return undefined;
+    return change(before, {
       slots,
       sticky,
       alive: (slot: number) => alive.has(slot),
@@ -213,80 +289,36 @@ export class Registry {
     });
   }
 
-  /** New destinations, and what changed of old ones. */
-  #writeDestinations(steps: readonly Step[]): void {
-    const entries: [number, DestinationEntry][] = [];
-    const records: [number, DestinationRecord][] = [];
-    for (const { entry, plan, added } of steps) {
-      const fresh = new Map(added.map((member) => [member.spec.address, member]));
-      for (const { spec, nextHop } of plan.destinations!) {
-        const member = fresh.get(spec.address) ?? entry.members.get(spec.address)!;
-        if (!fresh.has(spec.address) && same(member.nextHop, nextHop) && same(member.spec, spec)) {
-          continue;
-        }
-        const { slot, generation } = member;
-        const { family } = entry.vip.address;
-        const { outerSources } = this.#instance;
-        entries.push([slot, destinationEntry(spec, nextHop, generation, family, outerSources)]);
-        records.push([slot, destinationRecord(spec, generation, entry.id)]);
-      }
-    }
-    this.#instance.destinationCounters.clear(steps.flatMap((s) => s.added.map((m) => m.slot)));
-    this.#instance.destinations.setAll(entries);
-    this.#instance.destinationRecords.setAll(records);
-  }
-
-  /** When it is done, no packet is under way that saw an old ring. */
-  async #swapRings(entries: readonly Entry[], rings: readonly BpfMap[]): Promise<void> {
-    const keys = new Uint8Array(Uint32Array.from(entries, ({ id }) => id).buffer);
-    await this.#instance.rings.updateInnerBatch(keys, rings);
-  }
-
   /** Makes services known to packets. Their rings are in place, and all tracked if indexing changed. */
-  #publish(steps: readonly Step[]): void {
+  #publish(steps: readonly Step[], { again = false }: Along): void {
     const vips = new Set<Vip>();
-    const services: Record<4 | 6, [Uint8Array, ServiceEntry][]> = { 4: [], 6: [] };
-    const records: [number, ServiceRecord][] = [];
-    for (const { entry, isNew, plan, added, removed, ring } of steps) {
-      const changed = isNew || !same(plan.spec, entry.spec) ||
-        (ring && ring.size !== entry.ring.size);
+    const changed: Step[] = [];
+    for (const step of steps) {
+      const { entry, isNew, plan, ring, map } = step;
       if (isNew) {
         this.#instance.serviceCounters.clear([entry.id]);
         entry.vip.services++;
         if (entry.vip.services === 1) this.#instance.vipCounters.clear([entry.vip.id]);
-        this.#vips.set(plan.spec.address, entry.vip);
+        this.#picture.vips.set(plan.spec.address, entry.vip);
         vips.add(entry.vip);
-        this.#services.set(serviceName(plan.spec), entry);
+        this.#picture.services.set(serviceName(plan.spec), entry);
       }
-      if (ring) setRing(entry, ring);
-      entry.spec = plan.spec;
-      for (const member of removed) entry.members.delete(member.spec.address);
-      for (const member of added) entry.members.set(member.spec.address, member);
-      for (const { spec, nextHop } of plan.destinations!) {
-        Object.assign(entry.members.get(spec.address)!, { spec, nextHop });
-      }
-      if (!changed) continue;
-      const { family } = entry.vip.address;
-      services[family].push([serviceKey(entry.vip.address, entry.spec), {
-        id: entry.id,
-        ringSize: entry.ring.size,
-        vip: entry.vip.id,
-        sticky: Number(entry.spec.sticky),
-      }]);
-      records.push([entry.id, serviceRecord(entry.vip.address, entry.spec)]);
+      if (isNew || ring || again || !same(plan.spec, entry.spec)) changed.push(step);
+      if (ring && map) entry.setRing({ state: ring, mapId: map.id });
+      else if (again) entry.setRing(readRing(this.#instance, entry.id));
+      this.#remember(step);
     }
-    this.#instance.serviceRecords.setAll(records);
-    this.#writeVips([...vips]);
-    this.#instance.services4.setAll(services[4]);
-    this.#instance.services6.setAll(services[6]);
+    this.#writer.vips([...vips]);
+    this.#writer.services(changed);
   }
 
-  #writeVips(vips: readonly Vip[]): void {
-    for (const { address, id, services } of vips) {
-      const table = address.family === 4 ? this.#instance.vips4 : this.#instance.vips6;
-      const entry: VipEntry = { id, services };
-      if (services > 0) table.set(address.bytes, entry);
-      else table.delete(address.bytes);
+  /** What the client itself knows of a service from now on. */
+  #remember({ entry, plan, added, removed }: Step): void {
+    entry.spec = plan.spec;
+    for (const member of removed) entry.members.delete(member.spec.address);
+    for (const member of added) entry.members.set(member.spec.address, member);
+    for (const { spec, nextHop } of plan.destinations!) {
+      Object.assign(entry.members.get(spec.address)!, { spec, nextHop });
     }
   }
 
@@ -294,25 +326,25 @@ export class Registry {
     if (entries.length === 0) return;
     const { services4, services6, serviceRecords, serviceCounters, vipCounters } = this.#instance;
     const vips = new Set<Vip>();
-    for (const { vip, spec, id } of entries) {
+    for (const { vip, spec } of entries) {
       (vip.address.family === 4 ? services4 : services6).delete(serviceKey(vip.address, spec));
       vip.services--;
       vips.add(vip);
-      this.#services.delete(serviceName(spec));
-      serviceRecords.set(id, FREE_SERVICE);
+      this.#picture.services.delete(serviceName(spec));
     }
-    this.#writeVips([...vips]);
-    await this.#swapRings(entries, entries.map(() => this.#emptyRing));
+    this.#writer.vips([...vips]);
+    await this.#writer.noRings(entries.map(({ id }) => id));
     this.#free(entries.flatMap(({ members }) => [...members.values()]));
     for (const { id, vip } of entries) {
-      this.#retire(vip.id + 1, serviceCounters.sum(id));
+      this.#writer.retire(vip.id + 1, serviceCounters.sum(id));
+      serviceRecords.set(id, FREE_SERVICE);
       this.#serviceIds.give(id);
     }
     for (const vip of vips) {
       if (vip.services > 0) continue;
-      this.#vips.delete(vip.address.toString());
-      this.#retire(0, vipCounters.sum(vip.id));
-      this.#retire(0, this.retired(vip.id + 1));
+      this.#picture.vips.delete(vip.address.toString());
+      this.#writer.retire(0, vipCounters.sum(vip.id));
+      this.#writer.retire(0, this.#writer.retired(vip.id + 1));
       this.#instance.retiredCounters.update(
         u32(vip.id + 1),
         new Uint8Array(this.#instance.retiredCounters.valueSize),
@@ -323,35 +355,12 @@ export class Registry {
 
   /** What removed services of a VIP (its id plus 1), or removed VIPs (0), had counted. */
   retired(index: number): BigUint64Array {
-    return new BigUint64Array(this.#instance.retiredCounters.lookup(u32(index))!.slice().buffer);
-  }
-
-  #retire(index: number, counters: BigUint64Array): void {
-    const total = this.retired(index);
-    addTo(total, counters);
-    this.#instance.retiredCounters.update(u32(index), new Uint8Array(total.buffer));
+    return this.#writer.retired(index);
   }
 
   /** Slots of destinations that no ring mentions any more. */
   #free(members: readonly Member[]): void {
-    const { destinations, destinationRecords } = this.#instance;
-    destinations.setAll(members.map(({ slot }) => [slot, NOBODY]));
-    destinationRecords.setAll(
-      members.map(({ slot, generation }) => [slot, { ...FREE_DESTINATION, generation }]),
-    );
+    this.#writer.free(members);
     for (const { slot } of members) this.#slots.give(slot);
   }
 }
-
-function setRing(entry: Entry, ring: RingState): void {
-  entry.ring = ring;
-  entry.tracked = ring.current.some(isTracked);
-}
-
-const NO_RING: RingState = change(undefined, {
-  slots: new Uint32Array(1),
-  sticky: false,
-  alive: () => false,
-  nowNs: 0n,
-  windowNs: 0n,
-});

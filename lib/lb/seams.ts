@@ -15,7 +15,8 @@ export interface NextHopSource {
   ): Promise<Map<string, NextHop | NextHopError>>;
   retain(addresses: readonly Address[]): Promise<void>;
   follow(signal: AbortSignal): AsyncIterable<void>;
-  close(): Promise<void>;
+  /** `keep`: the kernel goes on keeping what was asked for. */
+  close(options?: { keep?: boolean }): Promise<void>;
 }
 
 /** What tests put in the place of the real thing. */

@@ -51,10 +51,24 @@ export class Table<Value> {
   }
 
   /** Every entry, in one sweep. */
-  *entries(): Generator<[Uint8Array, Value]> {
+  entries(): Generator<[Uint8Array, Value]> {
+    return this.#entries(() => true);
+  }
+
+  /** The entries of an array that are not all zeros: those that were ever set. */
+  *written(): Generator<[number, Value]> {
+    const entries = this.#entries((value) => value.some((byte) => byte !== 0));
+    for (const [key, value] of entries) {
+      yield [new DataView(key.slice().buffer).getUint32(0, true), value];
+    }
+  }
+
+  *#entries(where: (value: Uint8Array) => boolean): Generator<[Uint8Array, Value]> {
     const { keys, values, count } = this.map.lookupBatch();
     const { keySize } = this.map;
+    const { size } = this.#codec;
     for (let i = 0; i < count; i++) {
+      if (!where(values.subarray(i * size, (i + 1) * size))) continue;
       yield [
         keys.subarray(i * keySize, (i + 1) * keySize),
         this.#codec.decode(values, i * this.#codec.size),

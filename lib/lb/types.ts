@@ -5,6 +5,7 @@
  */
 import { Address, type AddressError } from "../net/address.ts";
 import { type Tunnel, TUNNELS } from "./abi.gen.ts";
+import type { Config } from "./config.ts";
 import { InvalidValueError } from "./errors.ts";
 
 /** A layer-4 protocol. */
@@ -118,17 +119,42 @@ export interface Info {
   sampling: number;
 }
 
+/** Who is told what happens; `console` is one. */
+export interface Logger {
+  /** What may help to find out what is wrong. */
+  debug(message: string, ...data: unknown[]): void;
+  /** What a person should know. Default: `debug`. */
+  warn?(message: string, ...data: unknown[]): void;
+}
+
+/** How to open an instance. */
+export interface OpenOptions {
+  /** Refuse to change anything. Default false. */
+  readOnly?: boolean;
+  /** See `Options.follow`; here the default is false. */
+  follow?: boolean;
+  /** See `Options.replace`. */
+  replace?: boolean;
+  /** See `Options.logger`. */
+  logger?: Logger;
+}
+
 /** Settings of an instance. */
-export interface Options {
+export interface Options extends Config {
   /** How to attach: "auto" is native if the driver has it, else generic. Default "auto". */
   mode?: Mode | "auto";
   /**
-   * VLAN ID to IPv4 prefix; host bits set are the address of the router: `{1: "10.1.2.254/24"}`. An
-   * untagged network takes a made-up ID. With neither of the two the kernel's routes decide.
+   * A name: the instance is pinned under `/sys/fs/bpf/xvs/` and outlives this process, until
+   * `Client.remove()`. Letters, digits, "_" and "-". Default: it is gone with the client.
    */
-  ipv4VLANs?: Record<number, string>;
-  /** As `ipv4VLANs`, for IPv6. */
-  ipv6VLANs?: Record<number, string>;
+  instance?: string;
+  /**
+   * Follow neighbours, routes and links, and settle rings, as long as the client lives. Without it next hops
+   * are found again for the services that a change is about. Default true.
+   */
+  follow?: boolean;
+  /** Detach XDP programs of others from the interfaces. Default: refuse, and name them. */
+  replace?: boolean;
   /** How many services there may be. Default 1024. */
   maxServices?: number;
   /** How many destinations all services may have together. Default 16384. */
@@ -138,6 +164,8 @@ export interface Options {
    * flow longest silent. Default 65536.
    */
   maxFlows?: number;
+  /** The same for each CPU: `maxFlows` is that many times the number of CPUs. Not together with `maxFlows`. */
+  flowsPerCPU?: number;
   /** How many prefixes of each family may be blocked. Default 65536. */
   maxBlocked?: number;
   /**
@@ -153,17 +181,15 @@ export interface Options {
    * they are few, then about 4,096 of them, or fewer where the table is small.
    */
   trackMask?: number;
+  /** Another object to run than the embedded one, as bytes of an ELF file; it must have the same ABI. */
+  bpfProgram?: Uint8Array;
   /**
-   * A prefix from which tunnels without ports (ipip, gre) take their outer IPv4 source, by the flow's hash,
-   * so that receivers spread flows over their queues. Default: the interface's own address for all.
+   * Seconds to wait after each interface that the program is attached to: some drivers take their link down
+   * for a moment, which should not happen to all members of a bond at once. Default 0.
    */
-  outerSource4?: string;
-  /** As `outerSource4`, for IPv6; the hash fills the last 32 bits at most. */
-  outerSource6?: string;
-  /** What becomes of packets to a port of a VIP that has no service. Default "drop". */
-  unknownPort?: "drop" | "pass" | "reject";
-  /** What becomes of packets whose TTL is used up: "reject" answers, as routers do. Default "reject". */
-  expired?: "drop" | "reject";
+  interfaceInitDelay?: number;
+  /** Who is told what happens. Default: nobody. */
+  logger?: Logger;
   /** Milliseconds to wait for a neighbour to answer. Default 1000. */
   neighbourTimeout?: number;
 }

@@ -17,8 +17,7 @@ export class Watchdog {
   constructor(instance: Instance, seconds: number) {
     if (seconds === 0) return;
     const putOff = () => {
-      const watchdogNs = instance.clock() + BigInt(seconds) * NS_PER_S;
-      instance.settings = { ...instance.settings, watchdogNs };
+      instance.adjust({ watchdogNs: instance.clock() + BigInt(seconds) * NS_PER_S });
     };
     putOff();
     const timer = setInterval(putOff, seconds * 1000 / SIGNS);

@@ -124,6 +124,23 @@ export class Namespace implements AsyncDisposable {
   }
 }
 
+/** The number of the network namespace that this thread is in: the inode of its file. */
+export function namespaceId(): number {
+  return Deno.statSync("/proc/thread-self/ns/net").ino ?? 0;
+}
+
+/** The name of a network namespace by its number; undefined if it has none. */
+export function namespaceName(id: number): string | undefined {
+  try {
+    for (const { name } of Deno.readDirSync(DIRECTORY)) {
+      if (Deno.statSync(`${DIRECTORY}/${name}`).ino === id) return name;
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return undefined;
+}
+
 async function existingOf(namespaces: readonly Namespace[]): Promise<Namespace[]> {
   const names = new Set((await Namespace.list()).map(({ name }) => name));
   return namespaces.filter(({ name }) => names.has(name));

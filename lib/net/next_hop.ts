@@ -139,11 +139,15 @@ export class NextHops implements AsyncDisposable {
     });
   }
 
-  /** Undoes what was asked of the kernel. Twice is no error. */
-  async close(): Promise<void> {
+  /**
+   * Undoes what was asked of the kernel. Twice is no error.
+   *
+   * @param options.keep the kernel goes on keeping neighbours resolved, for whoever sends to them
+   */
+  async close({ keep = false }: { keep?: boolean } = {}): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled(this.#busy);
-    await this.#keeper.release();
+    if (!keep) await this.#keeper.release();
   }
 
   /** As `close()`. */

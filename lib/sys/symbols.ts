@@ -117,6 +117,12 @@ export const LIBBPF_SYMBOLS = {
   bpf_link_update: { parameters: ["i32", "i32", "buffer"], result: "i32" },
   // int bpf_link_detach(int link_fd)
   bpf_link_detach: { parameters: ["i32"], result: "i32" },
+  // int bpf_link_get_next_id(__u32 start_id, __u32 *next_id)
+  bpf_link_get_next_id: { parameters: ["u32", "buffer"], result: "i32" },
+  // int bpf_link_get_fd_by_id(__u32 id)
+  bpf_link_get_fd_by_id: { parameters: ["u32"], result: "i32" },
+  // int bpf_xdp_detach(int ifindex, __u32 flags, const struct bpf_xdp_attach_opts *opts)
+  bpf_xdp_detach: { parameters: ["i32", "u32", "buffer"], result: "i32" },
   // int bpf_xdp_query(int ifindex, int flags, struct bpf_xdp_query_opts *opts)
   bpf_xdp_query: { parameters: ["i32", "i32", "buffer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;

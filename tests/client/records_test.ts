@@ -79,7 +79,7 @@ function assertPacketsFind(subject: Subject): void {
     const record = instance.serviceRecords.get(entry.id)!;
     assertEquals([text(record.address, record.ipv6 === 1), record.port], [spec.address, spec.port]);
     using ring = BpfMap.fromId(subject.ringId(spec));
-    const { current } = decodeRing(ring.lookupBatch().values, entry.ringSize, spec.sticky);
+    const { current } = decodeRing(ring.lookupBatch().values);
     const able = client.destinations(spec)
       .filter(({ destination: { disable, weight }, mac }) => !disable && weight > 0 && mac)
       .map(({ destination }) => destination.address);

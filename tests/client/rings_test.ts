@@ -16,8 +16,7 @@ const TRACKED_FOR_NS = 901_000_000_000n;
 /** The ring as packets find it. */
 function ring(subject: Subject, of: Service = HTTP): RingState {
   using map = BpfMap.fromId(subject.ringId(of));
-  const { ringSize, sticky } = subject.entry(of);
-  return decodeRing(map.lookupBatch().values, ringSize, sticky === 1);
+  return decodeRing(map.lookupBatch().values);
 }
 
 /** The address that each entry leads to. */

@@ -69,7 +69,7 @@ export class Program implements Executor, Disposable {
   private constructor(instance: Instance, afterChange?: AfterChange) {
     this.instance = instance;
     this.registry = new Registry(instance);
-    this.#connections = new Connections(instance, this.registry, 0);
+    this.#connections = new Connections(instance, this.registry);
     this.#afterChange = afterChange;
     const clock = instance.variable("manual_clock_ns");
     this.#clock = new BigUint64Array(clock.buffer, clock.byteOffset, 1);

@@ -1,0 +1,288 @@
+/**
+ * What all methods of a client stand on: changes one after the other, each all or nothing, whatever other
+ * processes do and whichever of them is killed.
+ *
+ * @module
+ */
+import { NextHops } from "../net/next_hop.ts";
+import { Connections } from "./connections.ts";
+import type { CompleteConfig } from "./config.ts";
+import { DenyList } from "./deny_list.ts";
+import { ReadOnlyError, XvsError } from "./errors.ts";
+import type { Instance } from "./instance.ts";
+import { type Journal, restorePlans } from "./journal.ts";
+import { InstanceLock } from "./lock.ts";
+import type { Entry } from "./model.ts";
+import { Planner, type Wish } from "./planner.ts";
+import { Registry } from "./registry.ts";
+import type { NextHopSource } from "./seams.ts";
+import { Statistics } from "./statistics.ts";
+import type { Destination, Logger } from "./types.ts";
+import { completeUpgrade } from "./upgrade.ts";
+import { Watchdog } from "./watchdog.ts";
+
+/** After a failure, or beyond the end of a window. */
+const SETTLE_AGAIN_MS = 1000;
+/** The longest that setTimeout() waits. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** How a client behaves. */
+export interface CoreOptions {
+  readOnly?: boolean;
+  /** Whether next hops are followed, and rings settled, as long as the client lives. */
+  follow?: boolean;
+  /** Seconds after which the program gives this process up; 0: never. */
+  watchdog?: number;
+  logger?: Logger | undefined;
+  /** In the place of the kernel's tables. */
+  nextHops?: NextHopSource | undefined;
+}
+
+/** An instance that is open. */
+export class Core {
+  readonly instance: Instance;
+  readonly registry: Registry;
+  readonly connections: Connections;
+  readonly statistics: Statistics;
+  readonly denyList: DenyList;
+  readonly logger: Logger | undefined;
+  readonly #options: CoreOptions;
+  readonly #watchdog: Watchdog;
+  readonly #stop = new AbortController();
+  #nextHops: NextHopSource;
+  /** The configuration that next hops are found by. */
+  #config: CompleteConfig;
+  #planner: Planner;
+  #following: Promise<void> = Promise.resolve();
+  #settling: ReturnType<typeof setTimeout> | undefined;
+  #closing: Promise<void> | undefined;
+  /** The end of the change under way. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(instance: Instance, options: CoreOptions) {
+    this.instance = instance;
+    this.#options = options;
+    this.logger = options.logger;
+    this.registry = new Registry(instance);
+    this.connections = new Connections(instance, this.registry);
+    this.statistics = new Statistics(instance, this.registry, this.connections);
+    this.denyList = new DenyList(instance);
+    this.#watchdog = new Watchdog(instance, options.watchdog ?? 0);
+    this.#config = instance.document.config;
+    this.#nextHops = this.#newNextHops(this.#config);
+    this.#planner = this.#newPlanner(this.#nextHops);
+  }
+
+  /** Aborted when the client is closed. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** Begins to follow neighbours, routes and links. */
+  follow(): void {
+    if (!this.#options.follow) return;
+    const nextHops = this.#nextHops;
+    // It fails for want of `ip`, of which every change speaks.
+    this.#following = this.#follow(nextHops).catch(() => {});
+  }
+
+  /** Makes what is known be what the instance holds, also if a process was killed while it changed something. */
+  async catchUp(): Promise<void> {
+    this.registry.refresh();
+    for (let wait = 1; !this.registry.consistent; wait = Math.min(2 * wait, 50)) {
+      // Somebody is changing something, or was killed meanwhile: whoever gets the lock finds out.
+      const { store } = this.instance;
+      if (store) (await this.#lock(store.name))[Symbol.dispose]();
+      else await new Promise((resolve) => setTimeout(resolve, wait));
+      this.registry.refresh();
+    }
+  }
+
+  /** One change after the other. */
+  change<Result>(act: () => Promise<Result>): Promise<Result> {
+    const turn = this.#last.then(async () => {
+      this.#stop.signal.throwIfAborted();
+      const { store } = this.instance;
+      if (this.#options.readOnly) throw new ReadOnlyError(store?.name ?? "");
+      using _ = store && await this.#lock(store.name);
+      if (store) await this.#catchUpNextHops();
+      const result = await act();
+      await this.#settle();
+      return result;
+    });
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Makes services what is wished. */
+  async commit(wishes: readonly Wish[]): Promise<void> {
+    if (this.instance.store) this.instance.links.assertHere();
+    const before = this.registry.addresses();
+    await this.registry.commit(await this.#planner.plan(wishes));
+    await this.#letGo(before);
+  }
+
+  /**
+   * Puts a configuration into force, for all services or not at all.
+   *
+   * @throws {UnreachableError} when there is no way to a destination any more
+   */
+  async configure(config: CompleteConfig): Promise<void> {
+    if (this.instance.store) this.instance.links.assertHere();
+    if (sameNetworks(config, this.#config)) {
+      await this.registry.commit(this.#planner.keep(), { config });
+      this.#config = config;
+      return;
+    }
+    const nextHops = this.#newNextHops(config);
+    try {
+      const plans = await this.#newPlanner(nextHops).planAnew();
+      await this.registry.commit(plans, { config });
+    } catch (error) {
+      if (nextHops !== this.#nextHops) await nextHops.close();
+      throw error;
+    }
+    await this.#useConfig(config, nextHops);
+  }
+
+  /** Has the kernel keep no neighbour any longer. */
+  async letGoOfAll(): Promise<void> {
+    this.instance.links.assertHere();
+    await this.#planner.letGo([...this.registry.addresses()], []);
+  }
+
+  /** Detaches and frees what is not pinned. A change under way is waited for. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort(new XvsError("Cannot change anything: the client is closed"));
+    await this.#last.catch(() => {});
+    clearTimeout(this.#settling);
+    this.#watchdog.stop();
+    const pinned = this.instance.store !== undefined;
+    this.instance.close();
+    this.registry.close();
+    await this.#following;
+    // What is pinned goes on sending to its neighbours.
+    await this.#nextHops.close({ keep: pinned });
+  }
+
+  /** Takes the lock, and completes what a killed process has left. */
+  async #lock(name: string): Promise<InstanceLock> {
+    using stack = new DisposableStack();
+    const lock = stack.use(
+      await InstanceLock.take(name, { logger: this.logger, signal: this.#stop.signal }),
+    );
+    if (!this.instance.store!.exists) {
+      throw new XvsError(`Cannot use instance "${name}": somebody has removed it`);
+    }
+    const journal = this.instance.store!.readJournal();
+    if (journal || this.instance.revision & 1n) await this.#complete(journal ?? {});
+    this.registry.refresh();
+    stack.move();
+    return lock;
+  }
+
+  async #complete(journal: Journal): Promise<void> {
+    this.logger?.debug("completing the change of a process that has ended", journal);
+    const { plans, config, block, unblock, links, upgrade } = journal;
+    // The journal stays until all of it is done.
+    await this.instance.transact(journal, async () => {
+      await this.registry.repair();
+      if (links) this.instance.links.forget(links);
+      if (upgrade !== undefined) completeUpgrade(this.instance, upgrade);
+      const along = { again: true, ...(config && { config }) };
+      await this.registry.commit(restorePlans(plans ?? []), along);
+      if (block) await this.denyList.block(block);
+      if (unblock) await this.denyList.unblock(unblock);
+    });
+  }
+
+  /** Another process may have set another configuration. */
+  async #catchUpNextHops(): Promise<void> {
+    this.instance.links.prune();
+    const { config } = this.instance.document;
+    if (!sameNetworks(config, this.#config)) {
+      await this.#useConfig(config, this.#newNextHops(config));
+    }
+    this.#config = config;
+  }
+
+  /** Finds next hops by another configuration from now on. */
+  async #useConfig(config: CompleteConfig, nextHops: NextHopSource): Promise<void> {
+    const before = this.#nextHops;
+    this.#config = config;
+    this.#nextHops = nextHops;
+    this.#planner = this.#newPlanner(nextHops);
+    if (before === nextHops) return;
+    await before.close({ keep: this.instance.store !== undefined });
+    const followed = this.#following;
+    this.follow();
+    this.#following = Promise.all([followed, this.#following]).then(() => {});
+  }
+
+  #newNextHops({ ipv4VLANs, ipv6VLANs, routes }: CompleteConfig): NextHopSource {
+    return this.#options.nextHops ?? new NextHops({ ipv4VLANs, ipv6VLANs, routes });
+  }
+
+  #newPlanner(nextHops: NextHopSource): Planner {
+    const { neighbourTimeout } = this.instance.document;
+    return new Planner(nextHops, this.registry, {
+      timeoutMs: neighbourTimeout,
+      renew: !this.#options.follow,
+    });
+  }
+
+  /** Lets go of the neighbours of destinations that have gone, where nobody else would. */
+  async #letGo(before: ReadonlySet<string>): Promise<void> {
+    if (this.#options.follow) return;
+    const gone = before.difference(this.registry.addresses());
+    // What is kept for nothing costs the kernel a question now and then.
+    if (gone.size > 0) {
+      await this.#planner.letGo([...gone], [...this.registry.addresses()]).catch(() => {});
+    }
+  }
+
+  /** Neighbours, routes and links change: destinations follow. */
+  async #follow(nextHops: NextHopSource): Promise<void> {
+    for await (const _ of nextHops.follow(this.#stop.signal)) {
+      // Should it fail, the next event tries again; what stands goes on meanwhile.
+      await this.change(async () => {
+        if (nextHops === this.#nextHops) await this.registry.commit(await this.#planner.renew());
+      }).catch(() => {});
+    }
+  }
+
+  /** Settles what is due, and comes back when the next is. Its failure is not that of the change before. */
+  async #settle(): Promise<void> {
+    clearTimeout(this.#settling);
+    let waitMs = SETTLE_AGAIN_MS;
+    try {
+      const next = await this.connections.settle();
+      if (next === undefined) return;
+      waitMs += Number((next - this.instance.clock()) / 1_000_000n);
+    } catch {
+      // Rings that are not settled cost a lookup more for each packet, and nothing else.
+    }
+    if (!this.#options.follow) return;
+    this.#settling = setTimeout(
+      () => this.change(() => Promise.resolve()).catch(() => {}),
+      Math.min(waitMs, MAX_TIMER_MS),
+    );
+    Deno.unrefTimer(Number(this.#settling));
+  }
+}
+
+/** Whether next hops are found in the same way. */
+function sameNetworks(a: CompleteConfig, b: CompleteConfig): boolean {
+  const networks = ({ ipv4VLANs, ipv6VLANs, routes }: CompleteConfig) =>
+    JSON.stringify([ipv4VLANs, ipv6VLANs, routes]);
+  return networks(a) === networks(b);
+}
+
+/** The destinations of a service. */
+export function destinationsOf(entry: Entry): Required<Destination>[] {
+  return [...entry.members.values()].map(({ spec }) => spec);
+}
