@@ -250,13 +250,14 @@ export class Instance {
   async transact(journal: Journal, act: () => Promise<void> | void): Promise<void> {
     if (this.#inTransaction) return await act();
     this.#inTransaction = true;
-    this.store?.writeJournal(journal);
+    // As long as there is a journal, whoever opens the instance sees that something is under way.
     this.adjust({ revision: this.revision | 1n });
+    this.store?.writeJournal(journal);
     try {
       await act();
     } finally {
-      this.adjust({ revision: this.revision + 1n });
       this.store?.clearJournal();
+      this.adjust({ revision: this.revision + 1n });
       this.#inTransaction = false;
     }
   }
