@@ -16,6 +16,8 @@
  */
 export { Client } from "./lib/lb/client.ts";
 export type { CompleteConfig, Config } from "./lib/lb/config.ts";
+export type { Change, EventOptions, InstanceEvent } from "./lib/lb/events.ts";
+export type { Flow, FlowFilter } from "./lib/lb/flows.ts";
 export type { InstanceInfo } from "./lib/lb/instances.ts";
 export { type ServiceId, Services } from "./lib/lb/services.ts";
 export { type DecapCounter, type DecapOptions, Decapsulator } from "./lib/lb/decap.ts";

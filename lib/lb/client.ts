@@ -10,6 +10,8 @@ import { Core, type CoreOptions } from "./core.ts";
 import type { BlockedPrefix } from "./deny_list.ts";
 import { Instance } from "./instance.ts";
 import { type InstanceInfo, instanceInfo, sweepInstances } from "./instances.ts";
+import { type EventOptions, type InstanceEvent, Watcher } from "./events.ts";
+import type { Flow, FlowFilter } from "./flows.ts";
 import { findInterfaces, modeFor } from "./interfaces.ts";
 import { InstanceLock } from "./lock.ts";
 import type { Seams } from "./seams.ts";
@@ -219,6 +221,43 @@ export class Client extends Services implements AsyncDisposable {
   /** The prefixes that are blocked, with what each kept out. */
   blocked(): BlockedPrefix[] {
     return this.#core.denyList.list();
+  }
+
+  /**
+   * The flows that are remembered, as they are read: exceptions of rings, and those that are counted; all, if the
+   * option `trackMask` is 0.
+   *
+   * @throws {InvalidValueError} when a field of the filter cannot be
+   */
+  flows(filter: FlowFilter = {}): IterableIterator<Flow> {
+    this.#core.registry.refresh();
+    return this.#core.flows.list(filter);
+  }
+
+  /**
+   * Forgets flows: each goes where its ring sends it from now on.
+   *
+   * @returns how many
+   * @throws {InvalidValueError} when a field of the filter cannot be; none is forgotten
+   */
+  purgeFlows(filter: FlowFilter = {}): Promise<number> {
+    return this.#core.change(() => Promise.resolve(this.#core.flows.purge(filter)));
+  }
+
+  /**
+   * What happens from now on, also by other processes, until the signal.
+   *
+   * ```ts
+   * await using client = await Client.open("web");
+   * for await (const event of client.events(AbortSignal.timeout(60_000), { types: ["neighbour"] })) {
+   *   console.log(event);
+   * }
+   * ```
+   */
+  events(signal: AbortSignal, options: EventOptions = {}): AsyncIterable<InstanceEvent> {
+    const { instance, registry, flows } = this.#core;
+    const watcher = new Watcher(instance, registry, flows, options);
+    return watcher.run(AbortSignal.any([signal, this.#core.signal]));
   }
 
   /** Detaches and frees all that this client made, but for what has a name. A change under way is waited for. */

@@ -9,6 +9,7 @@ import { Connections } from "./connections.ts";
 import type { CompleteConfig } from "./config.ts";
 import { DenyList } from "./deny_list.ts";
 import { ReadOnlyError, XvsError } from "./errors.ts";
+import { Flows } from "./flows.ts";
 import type { Instance } from "./instance.ts";
 import { type Journal, restorePlans } from "./journal.ts";
 import { InstanceLock } from "./lock.ts";
@@ -45,6 +46,7 @@ export class Core {
   readonly connections: Connections;
   readonly statistics: Statistics;
   readonly denyList: DenyList;
+  readonly flows: Flows;
   readonly logger: Logger | undefined;
   readonly #options: CoreOptions;
   readonly #watchdog: Watchdog;
@@ -67,6 +69,7 @@ export class Core {
     this.connections = new Connections(instance, this.registry);
     this.statistics = new Statistics(instance, this.registry, this.connections);
     this.denyList = new DenyList(instance);
+    this.flows = new Flows(instance, this.registry);
     this.#watchdog = new Watchdog(instance, options.watchdog ?? 0);
     this.#config = instance.document.config;
     this.#nextHops = this.#newNextHops(this.#config);
