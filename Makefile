@@ -17,7 +17,7 @@ test: ## set up what is missing, and run all tests, or those of one folder: make
 	@deno test -A --coverage=coverage --coverage-raw-data-only tests/$(T)
 	@deno coverage --exclude='/tests/|\.gen\.ts$$' coverage
 
-bench: ## nanoseconds a packet, beside floor programs
+bench: ## what a packet, a change and a table cost, beside floor programs
 	@scripts/setup.sh run
 	@deno run -A scripts/bench.ts
 

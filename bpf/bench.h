@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* What the wrapper of bench.bpf.c and user space both see. */
+/* What the programs of bench.bpf.c and user space both see. */
 #ifndef XVS_BENCH_H
 #define XVS_BENCH_H
 
@@ -14,11 +14,14 @@ struct bench {
 	__s32 growth; /* of the frame, by the program under test */
 	__u32 ip_sum; /* IPv4: of the template's header, but for what varies */
 	__u32 transport_sum; /* of the template's segment and pseudo-header, but for what varies */
-	__u32 flows; /* how many, a power of two */
-	__u32 next; /* which comes next */
+	__u32 flows; /* how many, a power of two up to 2^30 */
+	__u32 half; /* of the bits of a flow's number, rounded up */
+	__u32 order; /* an odd number: flows come in another order with another one */
+	__u32 next; /* which packet comes next */
+	__u32 vips; /* how many, by the last two bytes of the destination; IPv4 only, else 1 */
 	__u8 outer[34]; /* for floor_encap: Ethernet and IPv4 */
-	__u8 pad[6];
+	__u8 pad[2];
 };
-_Static_assert(sizeof(struct bench) == 168, "bench");
+_Static_assert(sizeof(struct bench) == 176, "bench");
 
 #endif

@@ -35,7 +35,7 @@ const FLAGS = [
 const MODULES = {
   "bpf/xvs.bpf.c": "lib/lb/xvs.gen.ts",
   "bpf/decap.bpf.c": "lib/lb/decap.gen.ts",
-  "bpf/bench.bpf.c": "scripts/bench.gen.ts",
+  "bpf/bench.bpf.c": "scripts/bench/object.gen.ts",
   "tests/bpf/test.bpf.c": "tests/bpf/object.gen.ts",
 };
 /** The header that an object shares with user space, and the module generated from it. */
