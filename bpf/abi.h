@@ -89,8 +89,10 @@ struct settings {
 	__u64 watchdog_ns; /* CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never */
 	__u64 revision; /* grows by two with every change by a client; odd while one is under way */
 	__u8 object_hash[32]; /* SHA-256 of the object that the program comes from */
+	__u8 bonding; /* whether packets leave by the interface that they came in by, whichever that is */
+	__u8 pad2[7];
 };
-_Static_assert(sizeof(struct settings) == 128, "settings");
+_Static_assert(sizeof(struct settings) == 136, "settings");
 
 /* Keys of the tries of blocked sources, as BPF_MAP_TYPE_LPM_TRIE wants them. */
 struct prefix4 {

@@ -115,7 +115,8 @@ always_inline struct verdict leave(struct packet *p, struct destination *d)
 {
 	struct verdict verdict = { .reason = REASON_FORWARDED };
 
-	if (likely(d->ifindex == p->ctx->ingress_ifindex)) {
+	/* The destination is behind the bond; the packet came in by one of its members. */
+	if (likely(d->ifindex == p->ctx->ingress_ifindex) || settings.bonding) {
 		verdict.action = XDP_TX;
 		return verdict;
 	}

@@ -199,11 +199,13 @@ export interface Settings {
   revision: bigint;
   /** SHA-256 of the object that the program comes from. */
   objectHash: Uint8Array;
+  /** Whether packets leave by the interface that they came in by, whichever that is. */
+  bonding: number;
 }
 
 /** Size, offsets and codec of `struct settings`. */
 export const SETTINGS = {
-  size: 128,
+  size: 136,
   offsets: {
     abiVersion: 0,
     sampleMask: 4,
@@ -220,9 +222,10 @@ export const SETTINGS = {
     watchdogNs: 80,
     revision: 88,
     objectHash: 96,
+    bonding: 128,
   },
   decode(bytes: Uint8Array, offset = 0): Settings {
-    const view = viewOf(bytes, offset, 128);
+    const view = viewOf(bytes, offset, 136);
     return {
       abiVersion: view.getUint32(0, true),
       sampleMask: view.getUint32(4, true),
@@ -239,10 +242,11 @@ export const SETTINGS = {
       watchdogNs: view.getBigUint64(80, true),
       revision: view.getBigUint64(88, true),
       objectHash: bytes.slice(offset + 96, offset + 128),
+      bonding: view.getUint8(128),
     };
   },
-  encode(value: Settings, into: Uint8Array = new Uint8Array(128), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 128);
+  encode(value: Settings, into: Uint8Array = new Uint8Array(136), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 136);
     view.setUint32(0, unsigned(value.abiVersion, 32, "settings.abi_version"), true);
     view.setUint32(4, unsigned(value.sampleMask, 32, "settings.sample_mask"), true);
     view.setUint32(8, unsigned(value.flowBudget, 32, "settings.flow_budget"), true);
@@ -259,6 +263,8 @@ export const SETTINGS = {
     view.setBigUint64(80, unsigned64(value.watchdogNs, "settings.watchdog_ns"), true);
     view.setBigUint64(88, unsigned64(value.revision, "settings.revision"), true);
     into.set(exactly(value.objectHash, 32, "settings.object_hash"), offset + 96);
+    view.setUint8(128, unsigned(value.bonding, 8, "settings.bonding"));
+    into.fill(0, offset + 129, offset + 136);
     return into;
   },
 } as const;

@@ -33,6 +33,11 @@ export function checkOptions(options: Options): void {
   }
   integer(neighbourTimeout, 0, MAX_TIMEOUT_MS, "neighbourTimeout", "neighbourTimeout");
   integer(watchdog, 0, MAX_WATCHDOG_S, "watchdog", "Seconds of the watchdog");
+  integer(options.interfaceInitDelay ?? 0, 0, 255, "interfaceInitDelay", "interfaceInitDelay");
+  if (watchdog > 0 && options.instance !== undefined) {
+    const message = "watchdog cannot be had together with an instance's name: that is to live on";
+    throw new InvalidValueError("watchdog", watchdog, message);
+  }
   completeConfig(options);
 }
 

@@ -291,6 +291,7 @@ export class Client extends Services implements AsyncDisposable {
       mode: modeFor(link, mode),
     }));
     await links.attach(wishes, { replace: this.#replace, delay: interfaceInitDelay });
+    this.#core.logger?.debug("attached", this.#core.instance.interfaces);
   }
 }
 

@@ -31,6 +31,11 @@ export interface Config {
   outerSource4?: string;
   /** As `outerSource4`, for IPv6; the hash fills the last 32 bits at most. */
   outerSource6?: string;
+  /**
+   * Packets leave by the interface that they came in by, whichever that is: the program is attached to a bond, or
+   * to its members, and destinations are behind the bond. Default false.
+   */
+  bonding?: boolean;
 }
 
 /** A configuration with its defaults. */
@@ -51,6 +56,7 @@ export function completeConfig(given: Config): CompleteConfig {
     routes: { ...given.routes },
     unknownPort: policy(given, "unknownPort", ["drop", "pass", "reject"], "drop"),
     expired: policy(given, "expired", ["drop", "reject"], "reject"),
+    bonding: given.bonding ?? false,
     ...(outerSource4 !== undefined && { outerSource4 }),
     ...(outerSource6 !== undefined && { outerSource6 }),
   };
@@ -107,6 +113,7 @@ export function settingsOf(config: CompleteConfig): Partial<Settings> {
   return {
     unknownPort: number(config.unknownPort),
     expired: number(config.expired),
+    bonding: Number(config.bonding),
     sourceMask4: sourceMask(source4),
     sourceMask6: sourceMask(source6),
   };

@@ -18,7 +18,7 @@ import { Planner, type Wish } from "./planner.ts";
 import { Registry } from "./registry.ts";
 import type { NextHopSource } from "./seams.ts";
 import { Statistics } from "./statistics.ts";
-import type { Destination, Logger } from "./types.ts";
+import { type Destination, type Logger, serviceName } from "./types.ts";
 import { completeUpgrade } from "./upgrade.ts";
 import { Watchdog } from "./watchdog.ts";
 
@@ -121,7 +121,9 @@ export class Core {
   async commit(wishes: readonly Wish[]): Promise<void> {
     if (this.instance.store) this.instance.links.assertHere();
     const before = this.registry.addresses();
-    await this.registry.commit(await this.#planner.plan(wishes));
+    const plans = await this.#planner.plan(wishes);
+    await this.registry.commit(plans);
+    this.logger?.debug("services changed", plans.map(({ spec }) => serviceName(spec)));
     await this.#letGo(before);
   }
 
@@ -253,8 +255,12 @@ export class Core {
     for await (const _ of nextHops.follow(this.#stop.signal)) {
       // Should it fail, the next event tries again; what stands goes on meanwhile.
       await this.change(async () => {
-        if (nextHops === this.#nextHops) await this.registry.commit(await this.#planner.renew());
-      }).catch(() => {});
+        if (nextHops !== this.#nextHops) return;
+        const plans = await this.#planner.renew();
+        await this.registry.commit(plans);
+        const names = plans.map(({ spec }) => serviceName(spec));
+        if (names.length > 0) this.logger?.debug("next hops changed", names);
+      }).catch((error) => this.logger?.debug("next hops could not be found", error));
     }
   }
 
@@ -266,8 +272,9 @@ export class Core {
       const next = await this.connections.settle();
       if (next === undefined) return;
       waitMs += Number((next - this.instance.clock()) / 1_000_000n);
-    } catch {
+    } catch (error) {
       // Rings that are not settled cost a lookup more for each packet, and nothing else.
+      this.logger?.debug("rings could not be settled", error);
     }
     if (!this.#options.follow) return;
     this.#settling = setTimeout(

@@ -170,7 +170,8 @@ export interface Options extends Config {
   maxBlocked?: number;
   /**
    * Seconds without a sign of life from this process after which the program passes everything to the
-   * host; 0 is never. Default 0: when the process ends, the program is detached anyway.
+   * host; 0 is never. Default 0: when the process ends, the program is detached anyway. Not for an
+   * instance with a name, which is to outlive the process.
    */
   watchdog?: number;
   /** 16 bytes, the same on all nodes that are to choose alike. Default random. */

@@ -147,13 +147,15 @@ Deno.test("settings holds numbers of 64 bits and lists", () => {
     watchdogNs: 0x0102030405060708n,
     revision: 7n,
     objectHash: new Uint8Array(32).fill(0xab),
+    bonding: 1,
   };
   const bytes = hex(`
     01000000 ffffffff 00200000 02000000 03000000 01020300
     01000000 02000000 03000000 04000000 05000000
     06000000 07000000 08000000 09000000 00000080
     1032547698badcfe 0000ffff ffffffff 0807060504030201
-    0700000000000000 ${"ab".repeat(32)}`);
+    0700000000000000 ${"ab".repeat(32)}
+    0100000000000000`);
   assertEquals(abi.SETTINGS.encode(value), bytes);
   assertEquals(abi.SETTINGS.decode(bytes), value);
 });

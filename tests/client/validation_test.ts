@@ -151,6 +151,10 @@ const BAD_OPTIONS: [given: Options, field: string, says: string][] = [
   [{ hashKey: new Uint8Array(15) }, "hashKey", "hashKey has 15 bytes: it must have 16"],
   [{ mode: "fast" as "auto" }, "mode", 'Mode "fast" is none of native, generic, auto'],
   [{ trackMask: -1 }, "trackMask", "trackMask -1 is not a whole number from 0 to 4294967295"],
+  [{ interfaceInitDelay: 256 }, "interfaceInitDelay", "is not a whole number from 0 to 255"],
+  [{ watchdog: 5, instance: "web" }, "watchdog", "an instance's name: that is to live on"],
+  [{ flowsPerCPU: 0 }, "flowsPerCPU", "flowsPerCPU 0 is not a whole number"],
+  [{ flowsPerCPU: 100, maxFlows: 100 }, "flowsPerCPU", "flowsPerCPU and maxFlows are both given"],
   [{ trackMask: 2 }, "trackMask", "trackMask 2 is not one less than a power of two"],
   [
     { neighbourTimeout: NaN },

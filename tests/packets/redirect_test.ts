@@ -51,3 +51,21 @@ Deno.test("a packet stays if its destination's interface is none of the instance
     assertEquals([action, reason], ["drop", "err_redirect"]);
   }
 });
+
+Deno.test("with bonding a packet leaves by the member that it came in by", async () => {
+  using _ = new Network();
+  await using balancer = await Balancer.create({ bonding: true });
+  const { client, nextHops } = balancer;
+  const [left, right] = ["left", "right"].map(interfaceIndex) as [number, number];
+  nextHops.set(address(4, 1), { ifindex: 99 }); // the bond
+  await client.attach("left", "right");
+  for (const family of FAMILIES) {
+    await client.setService({ address: VIP[family], port: 80 }, { address: address(4, 1) });
+    const actions = () =>
+      [left, right].map((ifindex) => balancer.send(frameTo(family), { ifindex }).action);
+    assertEquals(actions(), ["tx", "tx"]);
+    await client.setConfig({ bonding: false });
+    assertEquals(actions(), ["drop", "drop"]);
+    await client.setConfig({ bonding: true });
+  }
+});
