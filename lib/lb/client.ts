@@ -73,14 +73,15 @@ export class Client extends Services implements AsyncDisposable {
       return await client.#begin(interfaces);
     }
     checkInstanceName(name);
-    using _ = await InstanceLock.take(name, { logger });
-    const store = Store.stage(name);
+    using lock = await InstanceLock.take(name, { logger });
     try {
+      const store = Store.stage(name);
       const instance = await Instance.load(options, {}, store);
       const client = new Client(new Core(instance, core), replace);
       return await client.#begin(interfaces, store);
     } catch (error) {
       Store.sweep(name);
+      if (!Store.names().includes(name)) lock.removeFile();
       throw error;
     }
   }

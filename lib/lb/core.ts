@@ -17,6 +17,7 @@ import type { Entry } from "./model.ts";
 import { Planner, type Wish } from "./planner.ts";
 import { Registry } from "./registry.ts";
 import type { NextHopSource } from "./seams.ts";
+import { Store } from "./store.ts";
 import { Statistics } from "./statistics.ts";
 import { type Destination, type Logger, serviceName } from "./types.ts";
 import { completeUpgrade } from "./upgrade.ts";
@@ -180,10 +181,14 @@ export class Core {
     const lock = stack.use(
       await InstanceLock.take(name, { logger: this.logger, signal: this.#stop.signal }),
     );
-    if (!this.instance.store!.exists) {
+    const store = this.instance.store!;
+    if (!store.holds(this.instance.map("settings"))) {
+      if (!Store.names().includes(name)) lock.removeFile();
       throw new XvsError(`Cannot use instance "${name}": somebody has removed it`);
     }
-    const journal = this.instance.store!.readJournal();
+    const journal = store.readJournal();
+    // One that had not begun to replace anything.
+    if (journal?.upgrade === undefined) store.discardNewProgram();
     if (journal || this.instance.revision & 1n) await this.#complete(journal ?? {});
     this.registry.refresh();
     stack.move();
@@ -194,7 +199,7 @@ export class Core {
     this.logger?.debug("completing the change of a process that has ended", journal);
     const { plans, config, block, unblock, links, upgrade } = journal;
     // The journal stays until all of it is done.
-    await this.instance.transact(journal, async () => {
+    await this.instance.transact(() => journal, async () => {
       await this.registry.repair();
       if (links) this.instance.links.forget(links);
       if (upgrade !== undefined) completeUpgrade(this.instance, upgrade);

@@ -46,7 +46,7 @@ export class DenyList {
       if (excess) throw new TableFullError(`prefix "${nameOf(excess)}"`, "maxBlocked", limit);
     }
     if (added.length === 0) return;
-    await this.#instance.transact({ block: added.map(nameOf) }, () => {
+    await this.#instance.transact(() => ({ block: added.map(nameOf) }), () => {
       for (const prefix of added) this.#tables[prefix.family].set(keyOf(prefix), { packets: 0n });
       this.#tellProgram();
     });
@@ -59,7 +59,7 @@ export class DenyList {
    */
   async unblock(texts: readonly string[]): Promise<void> {
     const prefixes = texts.map(prefixOf);
-    await this.#instance.transact({ unblock: prefixes.map(nameOf) }, () => {
+    await this.#instance.transact(() => ({ unblock: prefixes.map(nameOf) }), () => {
       for (const prefix of prefixes) this.#tables[prefix.family].delete(keyOf(prefix));
       this.#tellProgram();
     });

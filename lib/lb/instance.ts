@@ -247,12 +247,12 @@ export class Instance {
    *
    * @param journal what it is going to be; all of it must be known, and have been checked
    */
-  async transact(journal: Journal, act: () => Promise<void> | void): Promise<void> {
+  async transact(journal: () => Journal, act: () => Promise<void> | void): Promise<void> {
     if (this.#inTransaction) return await act();
     this.#inTransaction = true;
     // As long as there is a journal, whoever opens the instance sees that something is under way.
     this.adjust({ revision: this.revision | 1n });
-    this.store?.writeJournal(journal);
+    this.store?.writeJournal(journal());
     try {
       await act();
     } finally {
@@ -264,7 +264,7 @@ export class Instance {
 
   /** A map by its name in `bpf/maps.h`. */
   map(name: string): BpfMap {
-    const map = this.#maps.get(name);
+    const map = this.#maps.get(name === "settings" && this.#object ? ".data.settings" : name);
     if (!map) throw new RangeError(`Cannot find map "${name}"`);
     return map;
   }

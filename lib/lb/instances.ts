@@ -5,7 +5,6 @@
  */
 import { namespaceName } from "../net/namespace.ts";
 import { ABI_VERSION } from "./abi.gen.ts";
-import { BpfError } from "../bpf/mod.ts";
 import { abiVersionOf, Instance } from "./instance.ts";
 import { InstanceLock } from "./lock.ts";
 import { Store } from "./store.ts";
@@ -45,7 +44,7 @@ export function instanceInfo(name: string): InstanceInfo | undefined {
     };
   } catch (error) {
     // Somebody has removed it meanwhile.
-    if (error instanceof BpfError && !Store.names().includes(name)) return undefined;
+    if (!Store.names().includes(name)) return undefined;
     throw error;
   }
 }
@@ -53,9 +52,15 @@ export function instanceInfo(name: string): InstanceInfo | undefined {
 /** Removes what killed processes have left of instances that were not there yet, or not any more. */
 export async function sweepInstances(): Promise<void> {
   for (const name of Store.leftovers()) {
-    using lock = await InstanceLock.take(name);
+    using _ = await InstanceLock.take(name);
     Store.sweep(name);
-    if (!Store.names().includes(name)) lock.removeFile();
+  }
+  const names = Store.names();
+  for (const name of InstanceLock.names()) {
+    if (names.includes(name)) continue;
+    // Whoever holds it is about to make an instance.
+    using lock = InstanceLock.takeNow(name);
+    if (lock && !Store.names().includes(name)) lock.removeFile();
   }
 }
 

@@ -61,7 +61,7 @@ export class Links {
     for (const record of this.#records) fresh.delete(pinOf(record));
     if (fresh.size === 0) return;
     this.assertHere();
-    await this.#instance.transact({ links: [...fresh.keys()] }, async () => {
+    await this.#instance.transact(() => ({ links: [...fresh.keys()] }), async () => {
       const records: LinkRecord[] = [];
       try {
         for (const [pin, wish] of fresh) records.push(await this.#attachOne(pin, wish, options));
@@ -78,7 +78,7 @@ export class Links {
     this.prune();
     const gone = this.#records.filter(({ name }) => names.includes(name)).map(pinOf);
     if (gone.length === 0) return;
-    await this.#instance.transact({ links: gone }, () => this.forget(gone));
+    await this.#instance.transact(() => ({ links: gone }), () => this.forget(gone));
   }
 
   /** Takes links away by their pins. */

@@ -43,7 +43,7 @@ export class InstanceLock implements Disposable {
     const began = performance.now();
     let told = false;
     for (let wait = FIRST_TRY_MS;; wait = Math.min(2 * wait, LONGEST_TRY_MS)) {
-      const lock = InstanceLock.#try(name);
+      const lock = InstanceLock.takeNow(name);
       if (lock) return lock;
       const waited = performance.now() - began;
       if (waited > timeoutMs) throw busy(name, waited);
@@ -56,7 +56,19 @@ export class InstanceLock implements Disposable {
     }
   }
 
-  static #try(name: string): InstanceLock | undefined {
+  /** The names that there are locks for, held or not. */
+  static names(): string[] {
+    const ends = /^([\w-]+)\.lock$/;
+    try {
+      return [...Deno.readDirSync(RUN_DIRECTORY)].flatMap(({ name }) => ends.exec(name)?.[1] ?? []);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw error;
+    }
+  }
+
+  /** The lock, if nobody else holds it. */
+  static takeNow(name: string): InstanceLock | undefined {
     Deno.mkdirSync(RUN_DIRECTORY, { recursive: true, mode: 0o700 });
     const path = pathOf(name);
     using stack = new DisposableStack();

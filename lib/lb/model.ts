@@ -78,6 +78,12 @@ export interface Plan {
   destinations: { spec: Required<Destination>; nextHop: NextHop | undefined }[] | undefined;
 }
 
+/** A plan that leaves a service as it is. */
+export function planOf({ spec, members }: Entry): Plan {
+  const destinations = [...members.values()].map(({ spec, nextHop }) => ({ spec, nextHop }));
+  return { spec, destinations };
+}
+
 /** Equal field by field; both have the same fields. */
 export function same<T extends object>(a: T | undefined, b: T | undefined): boolean {
   if (a === b) return true;

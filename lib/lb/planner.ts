@@ -6,7 +6,7 @@
 import { Address } from "../net/address.ts";
 import type { NextHop, NextHopError } from "../net/next_hop.ts";
 import { passable } from "./checks.ts";
-import { type Entry, type Member, type Plan, same } from "./model.ts";
+import { type Entry, type Member, type Plan, planOf, same } from "./model.ts";
 import type { NextHopSource } from "./seams.ts";
 import { type Destination, type Service, serviceName } from "./types.ts";
 
@@ -82,10 +82,7 @@ export class Planner {
 
   /** Plans that leave all services as they are. */
   keep(): Plan[] {
-    return [...this.#registry.services.values()].map(({ spec, members }) => ({
-      spec,
-      destinations: [...members.values()].map(({ spec, nextHop }) => ({ spec, nextHop })),
-    }));
+    return [...this.#registry.services.values()].map(planOf);
   }
 
   /**

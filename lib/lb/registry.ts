@@ -12,7 +12,7 @@ import { NOBODY, serviceKey } from "./entries.ts";
 import { TableFullError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
 import { storePlans } from "./journal.ts";
-import { type Entry, type Member, type Plan, same, type Vip } from "./model.ts";
+import { type Entry, type Member, type Plan, planOf, same, type Vip } from "./model.ts";
 import { newEntry, type Picture, readPicture, readRing } from "./picture.ts";
 import { FREE_SERVICE, serviceRecord } from "./records.ts";
 import { buildRing, ringSizeFor } from "./ring.ts";
@@ -133,7 +133,7 @@ export class Registry {
       this.#abandon(steps);
       throw error;
     }
-    const journal = { plans: storePlans(plans), ...(config && { config }) };
+    const journal = () => ({ plans: storePlans(plans), ...(config && { config }) });
     await this.#instance.transact(journal, async () => {
       if (config) this.#instance.configure(config);
       await this.#carryOut(steps, along);
@@ -182,6 +182,8 @@ export class Registry {
       const swaps = steps.filter((step) => step.map);
       await this.#writer.rings(swaps.map(({ entry }) => entry.id), swaps.map(({ map }) => map!));
     } catch (error) {
+      // What cannot be put back either, the next change of the service mends.
+      await this.#restore(steps).catch(() => {});
       this.#abandon(steps);
       throw error;
     }
@@ -255,6 +257,20 @@ export class Registry {
       if (entry.vip.services === 0) vips.add(entry.vip);
     }
     for (const vip of vips) this.#vipIds.give(vip.id);
+  }
+
+  /** Puts back what packets have found so far, after some of it may have been replaced. */
+  async #restore(steps: readonly Step[]): Promise<void> {
+    const before = steps.filter(({ isNew }) => !isNew).map((step): Step => ({
+      ...step,
+      plan: planOf(step.entry),
+      added: [],
+    }));
+    this.#writer.destinations(before, true);
+    const rings = before.filter(({ ring }) => ring).map(({ entry }) =>
+      [entry, entry.ring] as const
+    );
+    await this.replaceRings(new Map(rings));
   }
 
   /** The ring as the plan wants it; undefined if it stays as it is. */

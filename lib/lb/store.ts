@@ -64,7 +64,7 @@ export class Store {
     Store.sweep(name);
     if (exists(`${ROOT}/${name}`)) throw new InstanceExistsError(name);
     const directory = `${ROOT}/${name}${NEW}`;
-    Deno.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory);
     return new Store(name, directory);
   }
 
@@ -89,6 +89,9 @@ export class Store {
   /** Takes away what a killed process has left of an instance that was not there yet, or not any more. */
   static sweep(name: string): void {
     for (const end of [NEW, OLD]) removeDirectory(`${ROOT}/${name}${end}`);
+    if (exists(`${ROOT}/${name}`)) return;
+    new Store(name, "").clearJournal();
+    removeIfEmpty(ROOT);
   }
 
   /** Gives the instance its name: from now on it is there. */
@@ -98,23 +101,18 @@ export class Store {
     this.#directory = directory;
   }
 
-  /** Whether the instance is there, and by this very name. */
-  get exists(): boolean {
-    return exists(`${this.#directory}/${PROGRAM}`);
+  /** Whether this is still the place of the instance with these settings: another one may have its name. */
+  holds(settings: BpfMap): boolean {
+    const path = `${this.#directory}/settings`;
+    if (!exists(path)) return false;
+    using found = BpfMap.openPinned(path);
+    return found.id === settings.id;
   }
 
   /** Takes the instance away, with its links. From its first step on nobody finds it. */
   remove(): void {
-    const old = `${ROOT}/${this.name}${OLD}`;
-    Deno.renameSync(this.#directory, old);
-    this.#directory = old;
-    this.clearJournal();
-    removeDirectory(old);
-    try {
-      Deno.removeSync(ROOT);
-    } catch {
-      // There are others.
-    }
+    Deno.renameSync(this.#directory, `${ROOT}/${this.name}${OLD}`);
+    Store.sweep(this.name);
   }
 
   /** Keeps a map. Those that hold constants of the program need no keeping. */
@@ -142,10 +140,13 @@ export class Store {
 
   /** Keeps the program that is to replace the present one. */
   pinNewProgram(program: BpfProgram): void {
+    program.pin(`${this.#directory}/${PROGRAM}${NEW}`);
+  }
+
+  /** There is no new program after all. */
+  discardNewProgram(): void {
     const path = `${this.#directory}/${PROGRAM}${NEW}`;
-    // One that a killed process has left, before it had begun to replace anything.
     if (exists(path)) Deno.removeSync(path);
-    program.pin(path);
   }
 
   /** The new program, if there is one, becomes the present one. */
@@ -250,4 +251,23 @@ function removeDirectory(directory: string): void {
   for (const pin of pins.filter((pin) => pin.startsWith(LINK))) removePin(directory, pin);
   for (const pin of pins.filter((pin) => !pin.startsWith(LINK))) removePin(directory, pin);
   Deno.removeSync(directory);
+}
+
+function removeIfEmpty(directory: string): void {
+  try {
+    Deno.removeSync(directory);
+  } catch {
+    // There are others, or it has gone.
+  }
+}
+
+/** Makes a directory, also while somebody else takes away the empty one above it. */
+function makeDirectory(directory: string): void {
+  for (let tries = 0;; tries++) {
+    try {
+      return Deno.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound) || tries === 10) throw error;
+    }
+  }
 }

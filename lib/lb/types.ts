@@ -129,7 +129,10 @@ export interface Logger {
 
 /** How to open an instance. */
 export interface OpenOptions {
-  /** Refuse to change anything. Default false. */
+  /**
+   * Refuse to change anything; only what a process was killed in the middle of is completed, since without that
+   * there is nothing to be read. Default false.
+   */
   readOnly?: boolean;
   /** See `Options.follow`; here the default is false. */
   follow?: boolean;

@@ -27,7 +27,7 @@ export async function upgrade(instance: Instance, elf?: Uint8Array): Promise<voi
   opened.load();
   const { store } = instance;
   store?.pinNewProgram(opened.program("xvs"));
-  await instance.transact({ upgrade: hash.toHex() }, () => {
+  await instance.transact(() => ({ upgrade: hash.toHex() }), () => {
     if (store) return completeUpgrade(instance, hash.toHex());
     instance.useProgram(opened.program("xvs").duplicate());
     instance.adjust({ objectHash: hash });

@@ -1,7 +1,8 @@
 /** A change that fails has changed nothing, and has taken nothing. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { BpfError } from "../../lib/bpf/mod.ts";
+import { BpfError, BpfMap } from "../../lib/bpf/mod.ts";
+import { decodeRing } from "../../lib/lb/change.ts";
 import {
   type Client,
   type Destination,
@@ -202,4 +203,28 @@ clientTest("a full table takes what another has left", async (subject) => {
   await client.removeDestination(service(12), destinations(1, 12)[0]!);
   await client.createDestination(service(30), C);
   assertEquals(client.destinations(service(30)).length, 3);
+});
+
+clientTest("rings of which only some could be put in place are put back", async (subject) => {
+  const { client, instance } = subject;
+  await furnish(subject);
+  const rings = () =>
+    client.services().map(({ service }) => {
+      using map = BpfMap.fromId(subject.ringId(service));
+      return decodeRing(map.lookupBatch().values);
+    });
+  const { rings: _, ...state } = subject.state() as Record<string, unknown>;
+  const before = rings();
+  const { updateInnerBatch } = instance.rings;
+  instance.rings.updateInnerBatch = async (keys, maps) => {
+    instance.rings.updateInnerBatch = updateInnerBatch;
+    await instance.rings.updateInnerBatch(keys.subarray(0, 4), maps.slice(0, 1));
+    throw new BpfError("update map", -12);
+  };
+  const wishes = client.services().map(({ service }) => ({ service, destinations: [A, C] }));
+  await assertRejects(() => client.setServices(wishes), BpfError, "Cannot update map");
+  const { rings: __, ...after } = subject.state() as Record<string, unknown>;
+  assertEquals(after, state);
+  assertEquals(rings(), before);
+  await assertRoom(subject);
 });

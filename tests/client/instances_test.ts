@@ -5,6 +5,7 @@ import { queryXdp, u32 } from "../../lib/bpf/mod.ts";
 import { ABI_VERSION } from "../../lib/lb/abi.gen.ts";
 import { Instance } from "../../lib/lb/instance.ts";
 import { InstanceLock, RUN_DIRECTORY } from "../../lib/lb/lock.ts";
+import { Store } from "../../lib/lb/store.ts";
 import {
   AbiError,
   Client,
@@ -15,6 +16,7 @@ import {
   type Options,
   ReadOnlyError,
   XdpBusyError,
+  XvsError,
 } from "../../mod.ts";
 import { loaded, Network, run } from "../bpf/support.ts";
 import { destinations, FakeNextHops, hop, openFiles, service, unresolved } from "./support.ts";
@@ -209,7 +211,7 @@ Deno.test("somebody else's program stays, and the instance is not made", async (
   await assertRejects(() => pinned.create(["right", "left"]), XdpBusyError, '"pass"');
   assertEquals(queryXdp(network.ifindex).generic, foreign.program("pass").id);
   await assertRejects(() => pinned.open(), InstanceNotFoundError);
-  assertEquals(Deno.readDirSync(ROOT).some(({ name }) => name.startsWith(pinned.name)), false);
+  assert(!Store.names().includes(pinned.name) && !Store.leftovers().includes(pinned.name));
   await using _ = await pinned.create(["left"], { replace: true });
   assert(!link.attached);
   assert(queryXdp(network.ifindex).generic !== foreign.program("pass").id);
@@ -286,7 +288,7 @@ Deno.test("what a killed process has left of a new instance, or of one removed, 
   assert(attached(network.ifindex));
   assertEquals((await Client.instances()).filter(({ name }) => name === pinned.name), []);
   assert(!attached(network.ifindex));
-  Deno.mkdirSync(`${ROOT}/${pinned.name}+new`);
+  Deno.mkdirSync(`${ROOT}/${pinned.name}+new`, { recursive: true });
   await using _ = await pinned.create(["left"]);
   assert(attached(network.ifindex));
 });
@@ -312,4 +314,79 @@ Deno.test("upgrade() replaces the program and keeps maps, flows and counters", a
   assertEquals(instance.reasonCounters.sum(1)[0], 1n);
   assertEquals(instance.map("rings").lookup(u32(0)) !== undefined, true);
   assert(!pins(pinned.name).includes("program+new"));
+});
+
+Deno.test("a reader sees every change whole, while another process makes one after the other", async () => {
+  await using pinned = new Pinned();
+  await using reader = await pinned.create();
+  const sets = [destinations(4, 0), destinations(6, 1)];
+  await reader.setService(service(1), ...sets[0]!);
+  const script = new URL("flipper.ts", import.meta.url).pathname;
+  const args = [
+    "run",
+    "-A",
+    "--no-check",
+    script,
+    JSON.stringify([pinned.name, service(1), sets, 60]),
+  ];
+  const flipper = new Deno.Command(Deno.execPath(), { args }).spawn();
+  let ended = false;
+  const status = flipper.status.then(({ success }) => {
+    ended = true;
+    return success;
+  });
+  const addresses = (list: { address: string }[]) => list.map(({ address }) => address).join();
+  const wanted = sets.map(addresses);
+  let looks = 0, changes = 0, last = "";
+  while (!ended) {
+    const found = addresses(reader.destinations(service(1)).map((each) => each.destination));
+    assert(wanted.includes(found), found);
+    if (found !== last) changes++;
+    last = found;
+    if (looks++ % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  assert(await status);
+  assert(changes > 10 && looks > changes, `${looks} looks, ${changes} changes`);
+});
+
+Deno.test("a client whose instance was removed, or made anew, changes nothing any more", async () => {
+  await using pinned = new Pinned();
+  await using client = await pinned.create();
+  await Client.remove(pinned.name);
+  await assertRejects(() => client.createService(service(1)), XvsError, "somebody has removed it");
+  assert(![...Deno.readDirSync(RUN_DIRECTORY)].some((e) => e.name.startsWith(pinned.name)));
+  await using other = await pinned.create();
+  await assertRejects(() => client.createService(service(1)), XvsError, "somebody has removed it");
+  assertEquals(other.services(), []);
+});
+
+Deno.test("instances of several namespaces work side by side", async () => {
+  using here = new Network();
+  await using one = new Pinned();
+  await using client = await one.create(["left"]);
+  {
+    using there = new Network();
+    await using two = new Pinned();
+    await using other = await two.create(["left"]);
+    assertEquals([here.ifindex, attached(there.ifindex)], [there.ifindex, true]);
+    await other.setService(service(1), ...destinations(1));
+    const names = (await Client.instances()).map(({ name }) => name);
+    assert(names.includes(one.name) && names.includes(two.name));
+    await Client.remove(two.name);
+    assert(!attached(there.ifindex));
+  }
+  assert(attached(here.ifindex));
+  assertEquals(client.services(), []);
+});
+
+Deno.test("a client that does not follow finds next hops again for what it touches", async () => {
+  await using pinned = new Pinned();
+  await using client = await pinned.create();
+  await client.setService(service(1), ...destinations(2));
+  await client.setService(service(2), ...destinations(1));
+  pinned.nextHops.answers.set("10.0.0.1", hop(7)).set("10.0.0.2", unresolved("10.0.0.2"));
+  await client.updateService(service(1, { idleTimeout: 5 }));
+  const macs = (last: number) =>
+    client.destinations(service(last)).map(({ mac }) => mac!.slice(-2));
+  assertEquals([macs(1), macs(2)], [["07", "01"], ["01"]]);
 });
