@@ -30,7 +30,7 @@ enum reason {
 	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
 	REASON_ICMP_LIMITED, /* dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood */
 	REASON_ERR_DENIED, /* dropped: to a VIP, from a prefix that is blocked */
-	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself; a broken or hostile sender */
+	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself, or a ping from an address that no host has; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
 	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it; or of a ping */
 	REASON_ERR_EXTENSIONS, /* dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant */

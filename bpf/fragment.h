@@ -15,7 +15,7 @@ always_inline struct fragment_value *datagram(struct packet *p, struct fragment_
 			.source = p->ip4->saddr,
 			.destination = p->ip4->daddr,
 			.id = p->fragment_id,
-			.protocol = p->protocol,
+			.protocol = p->ip4->protocol, /* that of the packet, not of one that it quotes */
 		};
 
 		if (!note)

@@ -35,8 +35,8 @@ always_inline int adopt_quoted(struct cursor *c, struct packet *p, enum family f
 	if (family == IPV4) {
 		struct iphdr *quoted = take(c, struct iphdr);
 
-		if (!quoted || quoted->ihl < 5 || quoted->frag_off & bpf_htons(IP_OFFSET) ||
-		    quoted->saddr != p->ip4->daddr)
+		if (!quoted || quoted->version != 4 || quoted->ihl < 5 ||
+		    quoted->frag_off & bpf_htons(IP_OFFSET) || quoted->saddr != p->ip4->daddr)
 			return 0;
 		p->source = &quoted->daddr;
 		p->destination = &quoted->saddr;
@@ -45,7 +45,8 @@ always_inline int adopt_quoted(struct cursor *c, struct packet *p, enum family f
 	} else {
 		struct ipv6hdr *quoted = take(c, struct ipv6hdr);
 
-		if (!quoted || __builtin_memcmp(&quoted->saddr, &p->ip6->daddr, sizeof(quoted->saddr)))
+		if (!quoted || quoted->version != 6 ||
+		    __builtin_memcmp(&quoted->saddr, &p->ip6->daddr, sizeof(quoted->saddr)))
 			return 0;
 		p->source = &quoted->daddr;
 		p->destination = &quoted->saddr;
@@ -53,6 +54,8 @@ always_inline int adopt_quoted(struct cursor *c, struct packet *p, enum family f
 	}
 	ports = c->at;
 	if ((p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP) || (void *)(ports + 2) > c->end)
+		return 0;
+	if ((void *)(ports + 2) - (void *)p->ip4 > p->octets) /* padding quotes nothing */
 		return 0;
 	p->ports = ports[1] | (__u32)ports[0] << 16;
 	p->quoted = 1;
@@ -115,10 +118,30 @@ always_inline int may_answer(void)
 	return budget->spent++ < settings.icmp_budget;
 }
 
+/* Whether one host sent the packet, and to us: RFC 1122, section 3.2.2; RFC 4443, section 2.4 (e). */
+always_inline int has_sender(struct packet *p, enum family family)
+{
+	if (p->ethernet->h_dest[0] & 1) /* to a group of hosts */
+		return 0;
+	if (family == IPV4) {
+		const __u8 first = *(__u8 *)&p->ip4->saddr;
+
+		return first && first != 127 && first < 224;
+	} else {
+		const __be32 *word = p->ip6->saddr.in6_u.u6_addr32;
+
+		if (p->ip6->saddr.in6_u.u6_addr8[0] == 0xff)
+			return 0;
+		return word[0] | word[1] | word[2] || bpf_ntohl(word[3]) > 1;
+	}
+}
+
 always_inline struct verdict answer_echo(struct packet *p, enum family family)
 {
 	if (p->fragment) /* an answer to a part is none */
 		return drop(REASON_ERR_FRAGMENTED);
+	if (!has_sender(p, family))
+		return drop(REASON_ERR_MALFORMED);
 	if (!may_answer())
 		return drop(REASON_ICMP_LIMITED);
 	turn_echo(p, family);
@@ -230,9 +253,9 @@ always_inline struct verdict answer_error(struct packet *p, __u32 type, __u32 co
 }
 
 /* Never about an ICMP error, nor about any but the first fragment: RFC 1122, section 3.2.2. */
-always_inline int deserves_answer(struct packet *p)
+always_inline int deserves_answer(struct packet *p, enum family family)
 {
-	return !p->quoted && p->fragment != FRAGMENT_LATER;
+	return !p->quoted && p->fragment != FRAGMENT_LATER && has_sender(p, family);
 }
 
 /* The client is told how long its packets may be, as by any router: RFC 1191, RFC 8201. */
@@ -240,7 +263,7 @@ always_inline struct verdict answer_too_big(struct packet *p, enum family family
 {
 	const __be32 mtu = bpf_htonl(p->mtu);
 
-	if (!deserves_answer(p))
+	if (!deserves_answer(p, family))
 		return drop(REASON_TOO_BIG);
 	if (family == IPV6)
 		return answer_error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, REASON_TOO_BIG, family);
@@ -252,7 +275,7 @@ always_inline struct verdict answer_too_big(struct packet *p, enum family family
 
 always_inline struct verdict answer_expired(struct packet *p, enum family family)
 {
-	if (settings.expired != POLICY_REJECT || !deserves_answer(p))
+	if (settings.expired != POLICY_REJECT || !deserves_answer(p, family))
 		return drop(REASON_ERR_EXPIRED);
 	return answer_error(p, family == IPV4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED, 0, 0,
 			    REASON_ERR_EXPIRED, family);
@@ -262,7 +285,7 @@ always_inline struct verdict answer_unknown_port(struct packet *p, enum family f
 {
 	if (settings.unknown_port == POLICY_PASS)
 		return pass(REASON_ERR_SERVICE_NOT_FOUND);
-	if (settings.unknown_port != POLICY_REJECT)
+	if (settings.unknown_port != POLICY_REJECT || !deserves_answer(p, family))
 		return drop(REASON_ERR_SERVICE_NOT_FOUND);
 	return answer_error(p, family == IPV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE,
 			    family == IPV4 ? ICMP4_PORT : ICMP6_PORT, 0, REASON_ERR_SERVICE_NOT_FOUND, family);

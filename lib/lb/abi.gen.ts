@@ -41,7 +41,10 @@ export const REASON = {
   ICMP_LIMITED: 8,
   /** Dropped: to a VIP, from a prefix that is blocked. */
   ERR_DENIED: 9,
-  /** Dropped: an IP header that contradicts itself; a broken or hostile sender. */
+  /**
+   * Dropped: an IP header that contradicts itself, or a ping from an address that no host has; a
+   * broken or hostile sender.
+   */
   ERR_MALFORMED: 10,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
   ERR_TOT_LEN: 11,
@@ -1256,7 +1259,7 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
   icmp_limited: "dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood",
   err_denied: "dropped: to a VIP, from a prefix that is blocked",
-  err_malformed: "dropped: an IP header that contradicts itself; a broken or hostile sender",
+  err_malformed: "dropped: an IP header that contradicts itself, or a ping from an address that no host has; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
   err_fragmented: "dropped: a fragment that came before its first one, or too long after it; or of a ping",
   err_extensions: "dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant",

@@ -54,6 +54,21 @@ const UNSUPPORTED = {
   6: [[0, 0], [5, 0], [128, 1], [129, 0], [133, 0], [135, 0], [137, 0]],
 } as const;
 
+test("an error in fragments goes where the flow goes, and its datagram is told from the flow's", async (b) => {
+  await b.client.setService({ address: VIP[4], port: 80 }, { address: address(4, 2) });
+  const ends = { source: VIP[4], destination: CLIENT[4] };
+  const ports = { sourcePort: PORTS.destinationPort, destinationPort: PORTS.sourcePort };
+  const error = icmp(4, { type: 3, code: 3 }, ip(4, ends, tcp(ports, filler(28))).encode());
+  const place = { id: 77, dontFragment: false };
+  const first = { v4: { ...place, moreFragments: true } };
+  const later = { v4: { ...place, fragmentOffset: 9 } };
+  const send = (fields: IpFields, content: Layer) =>
+    b.send(ethernet({}, ip(4, fields, content))).reason;
+  assertEquals(send(first, error), "icmp_error");
+  assertEquals(send(later, raw(6, filler(8))), "err_fragmented");
+  assertEquals(send(later, raw(1, filler(8))), "forwarded");
+});
+
 for (const family of FAMILIES) {
   const service = { address: VIP[family], port: 80 };
   const { request, reply } = ECHO[family];

@@ -174,6 +174,51 @@ function* headers(
   }
 }
 
+/** Addresses that no sender has. */
+const NOBODY: Record<Family, readonly string[]> = {
+  4: ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"],
+  6: ["::", "::1", "ff02::1"],
+};
+
+/** What would be answered, if there were one host to answer: RFC 1122, section 3.2.2. */
+function* fromNobody(
+  payload: (family: Family) => Layer,
+  ttl = 61,
+): Generator<[string, Uint8Array]> {
+  for (const family of FAMILIES) {
+    const content = payload(family);
+    const of = `protocol ${content.protocol} over IPv${family}`;
+    for (const source of NOBODY[family]) {
+      yield [`${of} from ${source}`, packet(family, { source, ttl }, content)];
+    }
+    const link = { destination: "ff:ff:ff:ff:ff:ff" };
+    yield [`${of} to a group of hosts`, packet(family, { ttl }, content, link)];
+  }
+}
+
+/** ICMP errors that quote what no VIP sent, or not enough of it. */
+function* unrelated(): Generator<[string, Uint8Array]> {
+  const ports = { sourcePort: PORTS.destinationPort, destinationPort: PORTS.sourcePort };
+  for (const family of FAMILIES) {
+    const type = family === 4 ? 3 : 1;
+    const ends = { source: VIP[family], destination: "" };
+    ends.destination = family === 4 ? "198.51.100.7" : "2001:db8:1::7";
+    const about = (fields: IpFields) => ip(family, { ...ends, ...fields }, tcp(ports)).encode();
+    const error = (quoted: Uint8Array) => packet(family, {}, icmp(family, { type }, quoted));
+    yield [
+      `an error about IPv${family} of another version`,
+      error(about(VERSION[family])),
+    ];
+    // What follows the packet is no part of it.
+    for (const length of [0, 3]) {
+      const quoted = about({}), size = HEADER[family] + length;
+      const frame = error(quoted.slice(0, size));
+      const padded = new Uint8Array([...frame, ...quoted.subarray(size)]);
+      yield [`an error about IPv${family} whose ports end in the padding, ${length}`, padded];
+    }
+  }
+}
+
 function* unsupported(): Generator<[string, Uint8Array]> {
   for (const family of FAMILIES) {
     for (const protocol of [...PROTOCOLS[family], FOREIGN_ICMP[family]]) {
@@ -191,6 +236,12 @@ export const ROWS: readonly Row[] = [
   ...FAMILIES.flatMap((family) => [...pass("not_a_vip", notVip(family))]),
   ...pass("not_a_vip", notVip6()),
   ...drop("err_malformed", malformed()),
+  ...drop(
+    "err_malformed",
+    fromNobody((family) => icmp(family, { type: family === 4 ? 8 : 128 }, filler(8))),
+  ),
+  ...drop("err_expired", fromNobody(() => tcp(PORTS), 1)),
+  ...drop("err_icmp_unrelated", unrelated()),
   ...drop("err_tot_len", cutShort()),
   ...drop("err_extensions", extensions()),
   ...drop("err_l4_unsupported", unsupported()),
