@@ -54,6 +54,11 @@ export class BpfObject implements Disposable {
     return new BpfObject(elf, name);
   }
 
+  /** The maps that the file declares, by their names in C; for {@linkcode BpfObject.reuseMap}. */
+  get mapNames(): string[] {
+    return [...this.#spec.maps.keys()];
+  }
+
   /**
    * Sets how many entries a map will have.
    *
