@@ -1,8 +1,9 @@
 # The front door. "make" alone lists what there is.
 
 T =
+N = 1000000
 
-.PHONY: help demo test bench bpf verify check
+.PHONY: help demo test fuzz bench bpf verify check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +17,10 @@ test: ## set up what is missing, and run all tests, or those of one folder: make
 	@rm -rf coverage
 	@deno test -A --coverage=coverage --coverage-raw-data-only tests/$(T)
 	@deno coverage --exclude='/tests/|\.gen\.ts$$' coverage
+
+fuzz: ## put hostile packets through the programs: make fuzz N=2000000
+	@scripts/setup.sh run
+	@deno run -A tests/fuzz/fuzz.ts --packets $(N)
 
 bench: ## what a packet, a change and a table cost, beside floor programs
 	@scripts/setup.sh run

@@ -1,0 +1,11 @@
+/**
+ * What can be fuzzed, by name.
+ *
+ * @module
+ */
+import { BalancerTarget } from "./balancer_target.ts";
+import type { Target } from "./session.ts";
+
+export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
+  xvs: () => BalancerTarget.create(),
+};
