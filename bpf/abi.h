@@ -141,6 +141,10 @@ struct service {
 };
 _Static_assert(sizeof(struct service) == 16, "service");
 
+enum {
+	VIP_FILTER_BITS = 16, /* of a hash of an address; as many bits as that counts to tell what may be a VIP */
+};
+
 struct vip {
 	__u32 id; /* of its counters */
 	__u32 services; /* how many services it has; gone with the last */

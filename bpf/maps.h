@@ -29,6 +29,46 @@ struct {
 	__uint(max_entries, 1);
 } services6 SEC(".maps");
 
+/* What a service was when settings.revision was this. */
+struct recent_service4 {
+	__u64 revision;
+	struct service_key4 key;
+	struct service service;
+};
+
+struct recent_service6 {
+	__u64 revision;
+	struct service_key6 key;
+	struct service service;
+	__u32 pad;
+};
+
+enum { RECENT_BITS = 8 };
+
+/* place_of() a packet -> the service that this CPU found last for such; the program's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct recent_service4);
+	__uint(max_entries, 1 << RECENT_BITS);
+} recent_services4 SEC(".maps");
+
+/* As recent_services4. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct recent_service6);
+	__uint(max_entries, 1 << RECENT_BITS);
+} recent_services6 SEC(".maps");
+
+/* 64 addresses' bits, see may_be_vip(): 0 where none is a VIP; written by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, (1 << VIP_FILTER_BITS) / 64);
+} vip_filter SEC(".maps");
+
 /* IPv4 address -> vip; written by the client, read only for packets that met no service. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * The balancer. For an established flow, in this order: parse.h reads the packet, one hash lookup finds
- * its service, hash.h and flow.h choose the destination, forward.h sends the packet there, count.h counts.
+ * The balancer. For an established flow, in this order: parse.h reads the packet, service.h finds its service,
+ * hash.h and flow.h choose the destination, forward.h sends the packet there, count.h counts.
  */
 #include "abi.h"
 #include "count.h"
@@ -11,24 +11,7 @@
 #include "icmp.h"
 #include "maps.h"
 #include "parse.h"
-
-always_inline struct service *find_service(struct packet *p, __be16 port, enum family family)
-{
-	if (family == IPV4) {
-		struct service_key4 key = {
-			.address = *(__be32 *)p->destination,
-			.port = port,
-			.protocol = p->protocol,
-		};
-
-		return bpf_map_lookup_elem(&services4, &key);
-	} else {
-		struct service_key6 key aligned_words = { .port = port, .protocol = p->protocol };
-
-		copy_words(key.address, p->destination, 4);
-		return bpf_map_lookup_elem(&services6, &key);
-	}
-}
+#include "service.h"
 
 /* The longest blocked prefix that the source is in. */
 always_inline struct denied *denied_by(struct packet *p, enum family family)
@@ -53,12 +36,6 @@ static __noinline struct denied *denied_by4(struct packet *p)
 static __noinline struct denied *denied_by6(struct packet *p)
 {
 	return denied_by(p, IPV6);
-}
-
-always_inline struct vip *find_vip(struct packet *p, enum family family)
-{
-	return family == IPV4 ? bpf_map_lookup_elem(&vips4, p->destination) :
-				bpf_map_lookup_elem(&vips6, p->destination);
 }
 
 /* What there is to do with a packet. */
@@ -182,6 +159,7 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, struct 
 	enum reason reason = parse_ip(c, p, family);
 	struct service *service = NULL;
 	struct verdict verdict;
+	int with_ports;
 
 	if (reason == REASON_NOT_IP)
 		return pass(reason);
@@ -189,8 +167,15 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, struct 
 		return pass(REASON_WATCHDOG);
 	if (unlikely(settings.deny) && (family == IPV4 ? denied_by4(p) : denied_by6(p)))
 		reason = REASON_ERR_DENIED;
-	if (reason == REASON_FORWARDED && !p->icmp && likely(p->fragment != FRAGMENT_LATER))
-		service = find_service(p, p->ports >> 16, family);
+	with_ports = reason == REASON_FORWARDED && !p->icmp && likely(p->fragment != FRAGMENT_LATER);
+	if (with_ports)
+		service = recall(p, p->ports >> 16, family);
+	if (unlikely(!service)) {
+		if (!may_be_vip(p, family))
+			return pass(REASON_NOT_A_VIP);
+		if (with_ports)
+			service = look_up(p, p->ports >> 16, family);
+	}
 	if (unlikely(!service)) {
 		if (!(family == IPV4 ? take_up4(c, p, errand, reason) : take_up6(c, p, errand, reason)))
 			return errand->verdict.reason == REASON_ERR_SERVICE_NOT_FOUND ?

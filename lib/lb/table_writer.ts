@@ -18,6 +18,7 @@ import type { Instance } from "./instance.ts";
 import { type Entry, type Member, type Plan, same, type Vip } from "./model.ts";
 import { destinationRecord, freeDestination, serviceRecord } from "./records.ts";
 import { addTo } from "./table.ts";
+import { vipFilter } from "./vip_filter.ts";
 
 /** One service of a commit. */
 export interface Step {
@@ -106,6 +107,17 @@ export class TableWriter {
       if (services > 0) table.set(address.bytes, entry);
       else table.delete(address.bytes);
     }
+    if (vips.length > 0) this.#filter();
+  }
+
+  /** Lets through what is for VIPs, and nothing that can be told from it. */
+  #filter(): void {
+    const { vips4, vips6 } = this.#instance;
+    const map = this.#instance.map("vip_filter");
+    const addresses = [vips4, vips6].flatMap((table) => [...table.entries()].map(([key]) => key));
+    const words = vipFilter(addresses);
+    const indexes = Uint32Array.from(words, (_, i) => i);
+    map.updateBatch(new Uint8Array(indexes.buffer), new Uint8Array(words.buffer), words.length);
   }
 
   /** Slots that nobody has. */
