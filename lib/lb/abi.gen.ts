@@ -456,6 +456,9 @@ export const SERVICE = {
   },
 } as const;
 
+/** Of a hash of an address; as many bits as that counts to tell what may be a VIP. */
+export const VIP_FILTER_BITS = 16;
+
 export interface Vip {
   /** Of its counters. */
   id: number;

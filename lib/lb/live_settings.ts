@@ -19,8 +19,9 @@ export class LiveSettings {
     return SETTINGS.decode(this.#bytes);
   }
 
-  set all(value: Settings) {
-    SETTINGS.encode(value, this.#bytes);
+  /** The revision stays: it must never come back to what it was, for what packets keep by it. */
+  set all({ revision: _, ...rest }: Settings) {
+    this.adjust(rest);
   }
 
   /** Grows with every change of the instance; odd while one is under way. */

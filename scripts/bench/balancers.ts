@@ -102,7 +102,7 @@ function servers(count: number): Destination[] {
 /** Lifts every limit of what is remembered and answered in a while. */
 function unlimited({ instance }: Balancer): void {
   const settings = { flowBudget: NEVER, sampleBudget: NEVER, icmpBudget: NEVER };
-  instance.settings = { ...instance.settings, ...settings };
+  instance.adjust(settings);
 }
 
 /** For each tunnel, each family within and without, a service with one destination. */

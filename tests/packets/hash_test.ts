@@ -6,6 +6,7 @@ import { destinationEntry, serviceKey } from "../../lib/lb/entries.ts";
 import { RING_SIZES } from "../../lib/lb/ring.ts";
 import { completeDestination, completeService } from "../../lib/lb/types.ts";
 import { u32 } from "../../lib/bpf/mod.ts";
+import { filterBit } from "../../lib/lb/vip_filter.ts";
 import { Address } from "../../lib/net/address.ts";
 import { random } from "../unit/random.ts";
 import { ethernet, ipv4, ipv6, tcp, udp } from "./build.ts";
@@ -54,6 +55,9 @@ function writeService(
   const key = serviceKey(address, completeService({ address: VIP[family], port: PORT, protocol }));
   const services = family === 4 ? instance.services4 : instance.services6;
   services.set(key, { id: 0, ringSize: size, vip: 0, sticky: Number(sticky) });
+  const bit = filterBit(address.bytes), word = 1n << BigInt(bit & 63);
+  instance.map("vip_filter").update(u32(bit >>> 6), new Uint8Array(BigUint64Array.of(word).buffer));
+  instance.adjust({ revision: instance.revision + 2n });
 }
 
 /** Flows from everywhere. */
