@@ -167,8 +167,9 @@ export class Instance {
     using stack = new DisposableStack();
     const maps = store.openMaps();
     for (const map of maps.values()) stack.use(map);
-    const settings = maps.get("settings")!.view();
-    const version = abiVersionOf(settings);
+    const map = maps.get("settings")!;
+    const settings = map.view();
+    const version = abiVersionOf(map, settings);
     if (version !== ABI_VERSION) throw otherAbi(name, version);
     const program = stack.use(store.openProgram());
     const instance = new Instance({
@@ -309,9 +310,15 @@ export class Instance {
   }
 }
 
-/** The version of the ABI that an instance has, whichever that is: it comes first in all of them. */
-export function abiVersionOf(settings: Uint8Array): number {
-  return new DataView(settings.buffer, settings.byteOffset).getUint32(0, true);
+/**
+ * The version of the ABI that an instance has, whichever that is: it comes first in all of them. 0 if it claims to
+ * be this one and is not, as while a version is made.
+ *
+ * @param settings the value of its map
+ */
+export function abiVersionOf({ valueSize }: BpfMap, settings: Uint8Array): number {
+  const version = new DataView(settings.buffer, settings.byteOffset).getUint32(0, true);
+  return version === ABI_VERSION && valueSize !== SETTINGS.size ? 0 : version;
 }
 
 function otherAbi(name: string, version: number): AbiError {

@@ -67,7 +67,8 @@ export async function sweepInstances(): Promise<void> {
 function versionOf(name: string): number {
   const maps = Store.open(name).openMaps();
   try {
-    return abiVersionOf(maps.get("settings")!.view());
+    const map = maps.get("settings")!;
+    return abiVersionOf(map, map.view());
   } finally {
     for (const map of maps.values()) map.close();
   }
