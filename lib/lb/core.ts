@@ -207,6 +207,7 @@ export class Core {
       await this.registry.commit(restorePlans(plans ?? []), along);
       if (block) await this.denyList.block(block);
       if (unblock) await this.denyList.unblock(unblock);
+      this.denyList.tellProgram();
     });
   }
 

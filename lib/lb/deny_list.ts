@@ -48,7 +48,7 @@ export class DenyList {
     if (added.length === 0) return;
     await this.#instance.transact(() => ({ block: added.map(nameOf) }), () => {
       for (const prefix of added) this.#tables[prefix.family].set(keyOf(prefix), { packets: 0n });
-      this.#tellProgram();
+      this.tellProgram();
     });
   }
 
@@ -61,7 +61,7 @@ export class DenyList {
     const prefixes = texts.map(prefixOf);
     await this.#instance.transact(() => ({ unblock: prefixes.map(nameOf) }), () => {
       for (const prefix of prefixes) this.#tables[prefix.family].delete(keyOf(prefix));
-      this.#tellProgram();
+      this.tellProgram();
     });
   }
 
@@ -78,7 +78,7 @@ export class DenyList {
   }
 
   /** Without a blocked prefix the program does not look for one. */
-  #tellProgram(): void {
+  tellProgram(): void {
     this.#instance.adjust({ deny: Number(this.list().length > 0) });
   }
 }

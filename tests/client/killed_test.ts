@@ -92,7 +92,7 @@ class Victim implements AsyncDisposable {
 }
 
 /** As it was at first, but for which numbers come next. */
-async function reset(client: Client): Promise<void> {
+async function reset(client: Client, blocking = true): Promise<void> {
   const wanted = new globalThis.Set(
     BASE.map(({ service }) => JSON.stringify([service.address, service.port])),
   );
@@ -104,7 +104,7 @@ async function reset(client: Client): Promise<void> {
   await client.setServices(BASE);
   const blocked = ["198.51.102.0/24", "198.51.103.0/24"];
   await client.unblock(...client.blocked().map(({ prefix }) => prefix));
-  await client.block(...blocked);
+  if (blocking) await client.block(...blocked);
   await client.setConfig({});
 }
 
@@ -117,7 +117,8 @@ function stateOf(client: Client): unknown {
       .sort((a, b) => a.destination.address < b.destination.address ? -1 : 1),
   })).sort((a, b) => a.service.address < b.service.address ? -1 : 1);
   const config: Config = client.config();
-  return { services, config, blocked: client.blocked().map(({ prefix }) => prefix).sort() };
+  const blocked = client.blocked().map(({ prefix }) => prefix).sort();
+  return { services, config, blocked };
 }
 
 /** The flow that comes from a port, and its service. */
@@ -222,6 +223,7 @@ for (const [name, [method, ...args]] of Object.entries(CHANGES)) {
     let after: unknown;
     {
       await using client = await victim.open();
+      await reset(client, method !== "block");
       await (client as unknown as Record<string, (...args: unknown[]) => Promise<void>>)[method]!(
         ...args,
       );
@@ -232,7 +234,7 @@ for (const [name, [method, ...args]] of Object.entries(CHANGES)) {
       using instance = Instance.open(victim.name);
       {
         await using client = await victim.open();
-        await reset(client);
+        await reset(client, method !== "block");
         before = stateOf(client);
         homes = establish(instance);
       }
@@ -247,6 +249,7 @@ for (const [name, [method, ...args]] of Object.entries(CHANGES)) {
       assertFlows(instance, homes, before, state, `after ${point}`);
       assertEquals(instance.revision % 2n, 0n);
       assertTables(instance);
+      assertEquals(instance.settings.deny, Number(client.blocked().length > 0));
       const files = [...Deno.readDirSync(RUN_DIRECTORY)].map((entry) => entry.name);
       assert(!files.includes(`${victim.name}.journal`), `journal left at ${point}`);
       await client.close();

@@ -1,10 +1,11 @@
 /**
  * A process that makes one change to an instance and kills itself in the middle of it: right before or right
- * after the nth thing that it writes, be it to a map, to a bpffs or to a file. Run with a {@linkcode Mortal} as
+ * after the nth thing that it writes, be it to a map, to memory, to a bpffs or to a file. Run with a {@linkcode Mortal} as
  * JSON; it ends with code 0 if it came to the end of the change alive.
  *
  * @module
  */
+import { LiveSettings } from "../../lib/lb/live_settings.ts";
 import type { NextHopSource } from "../../lib/lb/seams.ts";
 import { Address } from "../../lib/net/address.ts";
 import type { NextHop } from "../../lib/net/next_hop.ts";
@@ -71,6 +72,13 @@ function dieAt(point: number): void {
   const fakes = Object.fromEntries(WRITES.map((name) => [name, mortal(real[name])]));
   replaceLibraries({ libbpf: { ...real, ...fakes } });
   for (const name of FILE_WRITES) Object.assign(Deno, { [name]: mortal(Deno[name]) });
+  // Settings are memory.
+  const { adjust } = LiveSettings.prototype;
+  LiveSettings.prototype.adjust = function (fields): void {
+    tick();
+    adjust.call(this, fields);
+    tick();
+  };
 }
 
 async function main({ instance, method, args, point }: Mortal): Promise<void> {
