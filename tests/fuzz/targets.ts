@@ -4,8 +4,10 @@
  * @module
  */
 import { BalancerTarget } from "./balancer_target.ts";
+import { DecapTarget } from "./decap_target.ts";
 import type { Target } from "./session.ts";
 
 export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
   xvs: () => BalancerTarget.create(),
+  decap: () => DecapTarget.create(),
 };
