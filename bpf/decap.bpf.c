@@ -199,9 +199,10 @@ always_inline enum decap_reason open_gre(struct cursor *c, struct layer *outer, 
 }
 
 /* Moves the cursor to the inner IP header, and says of which family it is. */
-always_inline enum decap_reason open_tunnel(struct cursor *c, struct layer *outer, enum family *inner)
+always_inline enum decap_reason open_tunnel(struct cursor *c, struct layer *outer, enum family *inner,
+					    enum family family)
 {
-	enum decap_reason reason = read_extensions(c, outer);
+	enum decap_reason reason = family == IPV6 ? read_extensions(c, outer) : DECAP_DECAPSULATED;
 
 	if (reason)
 		return reason;
@@ -332,7 +333,7 @@ always_inline enum decap_reason decapsulate(struct packet *p, struct cursor *c, 
 	if (read_ip(c, &outer, c->end - c->at, family))
 		return DECAP_UNREADABLE;
 	p->octets = outer.octets;
-	reason = open_tunnel(c, &outer, &inner);
+	reason = open_tunnel(c, &outer, &inner, family);
 	if (reason)
 		return reason;
 	if (!is_local(&outer, family))

@@ -222,6 +222,10 @@ function passed(): Row[] {
         { ...from(6), extensions: [ENCAPSULATION_LIMIT] },
         SEGMENT,
       ),
+      "what IPv6 would call destination options, over IPv4": ipv4(
+        { ...from(4), protocol: 60 },
+        raw(60, Uint8Array.of(4, 0, 1, 4, 0, 0, 0, 0, ...packet(4).encode())),
+      ),
       "hop-by-hop options": ipv6(
         { ...from(6), extensions: [{ ...ENCAPSULATION_LIMIT, protocol: 0 }] },
         packet(6),
