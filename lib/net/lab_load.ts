@@ -32,6 +32,8 @@ export interface LabLoadResult {
   moves: Record<string, number>;
   /** Answers received: requests, or words that came back. */
   answers: number;
+  /** `hold`: the longest that a word took to come back, in milliseconds. */
+  slowestMs: number;
   /** What went wrong, each with how often. */
   failures: Record<string, number>;
 }
@@ -41,7 +43,13 @@ const DATAGRAM_MS = 2_000;
 
 /** Counts what comes of a load. */
 class Tally {
-  readonly result: LabLoadResult = { destinations: {}, moves: {}, answers: 0, failures: {} };
+  readonly result: LabLoadResult = {
+    destinations: {},
+    moves: {},
+    answers: 0,
+    slowestMs: 0,
+    failures: {},
+  };
 
   served(destination: string): void {
     this.#count("destinations", destination);
@@ -139,18 +147,23 @@ async function hold(load: LabLoad, tally: Tally): Promise<void> {
     });
   }
   console.log("ready");
-  const pause = untilStdinEnds(load.intervalMs);
+  const pause = untilStdinEnds();
   await Promise.all(connections.map((connection, number) =>
     tally.attempt(async () => {
-      for (let word = 0, more = true; more; word++) {
+      // Not all at once.
+      let more = await pause(load.intervalMs * number / connections.length);
+      for (let word = 0; more || word === 0; word++) {
         const text = `connection ${number} word ${word}\n`;
+        const began = performance.now();
         const echo = await within(connection, async () => {
           await connection.write(new TextEncoder().encode(text));
           return await read(connection, text.length);
         });
         if (echo !== text) throw new Error(`another echo than what was said: ${echo}`);
+        const took = performance.now() - began;
+        tally.result.slowestMs = Math.max(tally.result.slowestMs, Math.round(took));
         tally.result.answers++;
-        more = await pause();
+        more = more && await pause(load.intervalMs);
       }
       connection.close();
     })
@@ -158,14 +171,14 @@ async function hold(load: LabLoad, tally: Tally): Promise<void> {
 }
 
 /** A pause between two words; false once standard input has ended. */
-function untilStdinEnds(intervalMs: number): () => Promise<boolean> {
+function untilStdinEnds(): (ms: number) => Promise<boolean> {
   let more = true;
   const end = Deno.stdin.readable.pipeTo(new WritableStream()).then(() => {
     more = false;
   });
-  return async () => {
+  return async (ms) => {
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, intervalMs);
+    const timer = setTimeout(resolve, ms);
     await Promise.race([promise, end]);
     clearTimeout(timer);
     return more;
@@ -202,7 +215,7 @@ async function talk(load: LabLoad, tally: Tally): Promise<void> {
     });
   }
   console.log("ready");
-  const pause = untilStdinEnds(load.intervalMs);
+  const pause = untilStdinEnds();
   await Promise.all(sockets.map(({ socket, destination }) =>
     tally.attempt(async () => {
       for (let word = 0, more = true; more; word++) {
@@ -210,7 +223,7 @@ async function talk(load: LabLoad, tally: Tally): Promise<void> {
         if (now !== destination) tally.moved(destination, now);
         destination = now;
         tally.result.answers++;
-        more = await pause();
+        more = await pause(load.intervalMs);
       }
       socket.close();
     })

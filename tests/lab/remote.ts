@@ -5,7 +5,7 @@
  * @module
  */
 import type { Lab, LabNode } from "../../lib/net/lab.ts";
-import { Client, type Options } from "../../mod.ts";
+import { Client, type OpenOptions, type Options } from "../../mod.ts";
 
 /** The methods that a test may call. */
 type Method = Exclude<
@@ -36,20 +36,19 @@ export class Remote implements AsyncDisposable {
   }
 
   /** Attached to the balancer's interface. */
-  static async create(
-    lab: Lab,
-    options: Options = {},
-    node: LabNode = lab.balancer,
-  ): Promise<Remote> {
+  static create(lab: Lab, options: Options = {}, node: LabNode = lab.balancer): Promise<Remote> {
+    return Remote.#start(node, "create", [node.interface], options);
+  }
+
+  /** Of an instance that exists. */
+  static open(lab: Lab, instance: string, options: OpenOptions = {}): Promise<Remote> {
+    return Remote.#start(lab.balancer, "open", instance, options);
+  }
+
+  static async #start(node: LabNode, how: "create" | "open", ...args: unknown[]): Promise<Remote> {
+    const command = [Deno.execPath(), "run", "-A", "--no-check", import.meta.filename!];
     const child = node.spawn(
-      [
-        Deno.execPath(),
-        "run",
-        "-A",
-        "--no-check",
-        import.meta.filename!,
-        plain([[node.interface], options]),
-      ],
+      [...command, plain([how, ...args])],
       { stdin: "piped", stdout: "piped" },
     );
     const remote = new Remote(child);
@@ -68,6 +67,12 @@ export class Remote implements AsyncDisposable {
     const { result, error } = JSON.parse(await this.#line());
     if (error !== undefined) throw new Error(error);
     return result;
+  }
+
+  /** Ends the process as a fault would. */
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this[Symbol.asyncDispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -90,8 +95,9 @@ export class Remote implements AsyncDisposable {
 }
 
 async function serve(): Promise<void> {
-  const [interfaces, options] = JSON.parse(Deno.args[0]!);
-  await using client = await Client.create(interfaces, options);
+  const [how, ...args] = JSON.parse(Deno.args[0]!);
+  const begin = Client[how as "create"] as (...args: unknown[]) => Promise<Client>;
+  await using client = await begin.apply(Client, args);
   console.log("ready");
   let rest = "";
   for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
