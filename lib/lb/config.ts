@@ -8,6 +8,7 @@ import { VlanTable } from "../net/way.ts";
 import { POLICY, type Policy, type Settings } from "./abi.gen.ts";
 import { type OuterSources, sourceMask } from "./entries.ts";
 import { InvalidValueError } from "./errors.ts";
+import { fieldsOf, truth } from "./types.ts";
 
 /** Networks and policies. xvs calls the first three `IPv4VLANs`, `IPv6VLANs` and `Routes`. */
 export interface Config {
@@ -49,14 +50,14 @@ export type CompleteConfig =
  * @throws {InvalidValueError} when a field cannot be
  */
 export function completeConfig(given: Config): CompleteConfig {
-  const { outerSource4, outerSource6 } = given;
+  const { outerSource4, outerSource6 } = fieldsOf(given, "config", "Configuration");
   const config: CompleteConfig = {
     ipv4VLANs: { ...given.ipv4VLANs },
     ipv6VLANs: { ...given.ipv6VLANs },
     routes: { ...given.routes },
     unknownPort: policy(given, "unknownPort", ["drop", "pass", "reject"], "drop"),
     expired: policy(given, "expired", ["drop", "reject"], "reject"),
-    bonding: given.bonding ?? false,
+    bonding: truth(given.bonding ?? false, "bonding"),
     ...(outerSource4 !== undefined && { outerSource4 }),
     ...(outerSource6 !== undefined && { outerSource6 }),
   };

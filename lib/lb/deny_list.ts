@@ -95,11 +95,15 @@ function keyOf({ family, network, length }: Prefix): Uint8Array {
 
 function prefixOf(text: string): Prefix {
   try {
-    if (text.includes("/")) return Prefix.parse(text);
+    if (`${text}`.includes("/")) return Prefix.parse(text);
     const address = Address.parse(text);
     return Prefix.parse(`${address}/${address.family === 4 ? 32 : 128}`);
   } catch (error) {
     if (!(error instanceof AddressError)) throw error;
-    throw new InvalidValueError("prefix", text, `"${text}" is neither a prefix nor an address`);
+    throw new InvalidValueError(
+      "prefix",
+      text,
+      `Source "${text}" is neither a prefix nor an address`,
+    );
   }
 }

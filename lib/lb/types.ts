@@ -263,15 +263,42 @@ export function integer(
   what: string,
 ): number {
   if (!Number.isInteger(value) || value < min || value > max) {
-    // Whoever writes JavaScript may give a text.
-    const shown = typeof value === "number" ? value : JSON.stringify(value);
     throw new InvalidValueError(
       field,
       value,
-      `${what} ${shown} is not a whole number from ${min} to ${max}`,
+      `${what} ${shown(value)} is not a whole number from ${min} to ${max}`,
     );
   }
   return value;
+}
+
+/**
+ * The value, if it is true or false.
+ *
+ * @throws {InvalidValueError} when it is not
+ */
+export function truth(value: boolean, field: string): boolean {
+  if (typeof value === "boolean") return value;
+  throw new InvalidValueError(field, value, `${field} ${shown(value)} is neither true nor false`);
+}
+
+/**
+ * The value, if it is an object with fields.
+ *
+ * @param what what it stands for, for people
+ * @throws {InvalidValueError} when it is not
+ */
+export function fieldsOf<T>(value: T, field: string, what: string): T {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  throw new InvalidValueError(field, value, `${what} ${shown(value)} is no object with fields`);
+}
+
+/** Whoever writes JavaScript, or reads JSON, may give anything. */
+function shown(value: unknown): string {
+  const text = typeof value === "string" || Array.isArray(value)
+    ? JSON.stringify(value, (_, each) => typeof each === "bigint" ? `${each}` : each)
+    : String(value);
+  return text.length > 80 ? `${text.slice(0, 80)}...` : text;
 }
 
 /**
@@ -280,9 +307,10 @@ export function integer(
  * @throws {InvalidValueError} when a field cannot be
  */
 export function completeService(service: Service): Required<Service> {
-  const { protocol = "tcp", sticky = false } = service;
+  const { protocol = "tcp", sticky = false } = fieldsOf(service, "service", "Service");
   const address = unicast(service.address, "address", "VIP").toString();
   integer(service.port, 0, 65535, "port", "Port");
+  truth(sticky, "sticky");
   if (protocol !== "tcp" && protocol !== "udp") {
     throw new InvalidValueError(
       "protocol",
@@ -301,6 +329,7 @@ export function completeService(service: Service): Required<Service> {
  * @throws {InvalidValueError} when a field cannot be
  */
 export function completeDestination(destination: Destination): Required<Destination> {
+  fieldsOf(destination, "destination", "Destination");
   const { tunnelType = "none", tunnelPort = 0, weight = 1, disable = false } = destination;
   const { tunnelEncapNoChecksum = false, mtu = 0 } = destination;
   const address = unicast(destination.address, "address", "Destination").toString();
@@ -322,5 +351,7 @@ export function completeDestination(destination: Destination): Required<Destinat
   }
   if (mtu !== 0) integer(mtu, MIN_MTU, 65535, "mtu", "MTU");
   integer(weight, 0, 65535, "weight", "Weight");
+  truth(disable, "disable");
+  truth(tunnelEncapNoChecksum, "tunnelEncapNoChecksum");
   return { address, tunnelType, tunnelPort, tunnelEncapNoChecksum, mtu, weight, disable };
 }

@@ -45,6 +45,7 @@ export class Address {
    * @throws {AddressError} when the text is no address
    */
   static parse(text: string): Address {
+    demandText("address", text);
     return text.includes(":") ? new Address(unmap(parse6(text))) : new Address(parse4(text, text));
   }
 
@@ -143,6 +144,7 @@ export class Prefix {
    * @throws {AddressError} when the text is no prefix
    */
   static parse(text: string): Prefix {
+    demandText("prefix", text);
     const [, addressText, lengthText] = /^([^/]*)\/([^/]*)$/.exec(text) ?? [];
     if (addressText === undefined || lengthText === undefined) {
       throw new AddressError("prefix", text, "it is not of the form ADDRESS/LENGTH");
@@ -209,6 +211,7 @@ export class Mac {
    * @throws {AddressError} when the text is no MAC
    */
   static parse(text: string): Mac {
+    demandText("MAC", text);
     if (!/^[0-9a-f]{2}(([:-])[0-9a-f]{2})(\2[0-9a-f]{2}){4}$/i.test(text)) {
       throw new AddressError("MAC", text, "it is not six pairs of hexadecimal digits");
     }
@@ -246,6 +249,11 @@ export class Mac {
   toJSON(): string {
     return this.toString();
   }
+}
+
+/** Whoever writes JavaScript, or reads JSON, may have anything. */
+function demandText(kind: string, text: unknown): void {
+  if (typeof text !== "string") throw new AddressError(kind, String(text), "it is no text");
 }
 
 function parse4(quad: string, whole: string): Uint8Array {

@@ -60,6 +60,10 @@ const BAD_SERVICES: [field: string, value: unknown, says: string][] = [
   ["port", "80", 'Port "80" is not a whole number from 0 to 65535'],
   ["protocol", "sctp", 'Protocol "sctp" is neither "tcp" nor "udp"'],
   ["protocol", "TCP", 'Protocol "TCP" is neither "tcp" nor "udp"'],
+  ["address", 5, 'VIP "5" is no address: it is no text'],
+  ["port", 1n, "Port 1 is not a whole number from 0 to 65535"],
+  ["sticky", "yes", 'sticky "yes" is neither true nor false'],
+  ["sticky", 1, "sticky 1 is neither true nor false"],
   ["idleTimeout", 0, "Idle timeout in seconds 0 is not a whole number from 1 to 31536000"],
   ["idleTimeout", 1e9, "Idle timeout in seconds 1000000000 is not a whole number from 1 to"],
 ];
@@ -89,6 +93,7 @@ const BAD_DESTINATIONS: [given: Partial<Destination>, field: string, says: strin
   [{ address: "0.0.0.0" }, "address", 'Destination "0.0.0.0" is unspecified'],
   [{ weight: -1 }, "weight", "Weight -1 is not a whole number from 0 to 65535"],
   [{ weight: 0.5 }, "weight", "Weight 0.5 is not a whole number from 0 to 65535"],
+  [{ disable: "no" as never }, "disable", 'disable "no" is neither true nor false'],
   [{ weight: Infinity }, "weight", "Weight Infinity is not a whole number from 0 to 65535"],
   [{ mtu: 575 }, "mtu", "MTU 575 is not a whole number from 576 to 65535"],
   [
