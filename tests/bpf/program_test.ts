@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { BpfError, BpfObject, BpfProgram } from "../../lib/bpf/mod.ts";
+import { BpfError, BpfObject, BpfProgram, u32 } from "../../lib/bpf/mod.ts";
 import { BpfFs, ELF, frame, loaded, Network } from "./support.ts";
 
 Deno.test("a program tells what it is", () => {
@@ -50,6 +50,43 @@ Deno.test("testRun() tells how long a run takes", () => {
   using object = loaded();
   const { durationNs } = object.program("pass").testRun({ data: frame(), repeat: 1000 });
   assert(durationNs > 0 && durationNs < 1_000_000, `${durationNs} ns`);
+});
+
+/** How often the program "maps" ran. */
+function mapsRuns(object: BpfObject): number {
+  return object.map("per_cpu").lookupPerCpu(u32(1))!
+    .reduce(
+      (sum, { buffer, byteOffset }) => sum + new DataView(buffer, byteOffset).getUint32(0, true),
+      0,
+    );
+}
+
+Deno.test("testRun() makes as many live frames as it is told to, and hands none back", () => {
+  using object = loaded();
+  const live = { data: frame(0x11), liveFrames: true };
+  const { data } = object.program("maps").testRun({ ...live, repeat: 1000, batchSize: 100 });
+  assertEquals([mapsRuns(object), data.length], [1000, 0]);
+  object.program("maps").testRun(live);
+  assertEquals(mapsRuns(object), 1001);
+  const tooMany = { ...live, repeat: 1000, batchSize: 257 };
+  assertEquals(assertThrows(() => object.program("maps").testRun(tooMany), BpfError).code, "E2BIG");
+  // An ordinary run after them is one again.
+  assertEquals(object.program("grow").testRun({ data: frame(0x11) }).data.length, 84);
+});
+
+Deno.test("testRun() sends live frames where the program says", async () => {
+  using network = new Network();
+  using object = loaded();
+  using _left = object.program("pass").attachXdp(network.ifindex, { mode: "native" });
+  using _right = object.program("maps").attachXdp(network.peerIfindex, { mode: "native" });
+  const sent = { data: frame(0x11), ingressIfindex: network.ifindex, repeat: 100 };
+  object.program("grow").testRun(sent);
+  assertEquals(mapsRuns(object), 0);
+  object.program("grow").testRun({ ...sent, liveFrames: true });
+  for (let i = 0; i < 100 && mapsRuns(object) < 100; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assertEquals(mapsRuns(object), 100);
 });
 
 Deno.test("testRun() takes packets of all sizes in turn", () => {

@@ -59,6 +59,8 @@ const CLONE_NEWNET = 0x40000000;
 export class Network implements Disposable {
   /** The number of one interface of the pair. */
   readonly ifindex: number;
+  /** That of the other one. */
+  readonly peerIfindex: number;
   readonly #libc = Deno.dlopen("libc.so.6", {
     unshare: { parameters: ["i32"], result: "i32" }, // int unshare(int flags)
     setns: { parameters: ["i32", "i32"], result: "i32" }, // int setns(int fd, int nstype)
@@ -76,7 +78,9 @@ export class Network implements Disposable {
     run("ip", "link", "add", "left", "type", "veth", "peer", "name", "right");
     run("ip", "link", "set", "left", "up");
     run("ip", "link", "set", "right", "up");
-    this.ifindex = JSON.parse(run("ip", "-j", "link", "show", "left"))[0].ifindex;
+    const indexOf = (name: string) => JSON.parse(run("ip", "-j", "link", "show", name))[0].ifindex;
+    this.ifindex = indexOf("left");
+    this.peerIfindex = indexOf("right");
   }
 
   [Symbol.dispose](): void {
