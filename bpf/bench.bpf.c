@@ -42,32 +42,17 @@ always_inline __u32 flow_of(__u32 number)
 	return flow ^ flow >> half;
 }
 
-always_inline int restore(struct xdp_md *ctx, enum family family)
+/* The headers of packet `number`, as the template has them but for what varies. 0: no room. */
+always_inline int write_headers(struct xdp_md *ctx, __u32 number, enum family family)
 {
 	void *at = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	const __u32 size = family == IPV4 ? 54 : 78;
-	__u32 number, flow, port, address, vip;
-	long length = end - at;
-	__u64 check;
+	const __u32 size = family == IPV4 ? 54 : 78, flow = flow_of(number);
+	const __u32 port = bpf_htons(flow & 0x3fff), address = bpf_htons(flow >> 14);
+	const __u32 vip = bpf_htons(scale((__u64)(number * 0x9E3779B1u) << 32, bench.vips));
+	const __u64 check = (__u16)~fold(bench.transport_sum + port + address + vip);
 
-	asm volatile("" : "+r"(length)); /* keeps the subtraction of pointers in 64 bits */
-	bench.runs++;
-	if ((__s32)length - (__s32)bench.length != bench.growth)
-		bench.wrong++;
-	/* Also with 0, so that the wrapper costs the same whatever the program does. */
-	if (bpf_xdp_adjust_head(ctx, (__s32)length - (__s32)bench.length))
-		return 0;
-	at = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
 	if (at + size > end)
 		return 0;
-	number = bench.next++;
-	flow = flow_of(number);
-	port = bpf_htons(flow & 0x3fff);
-	address = bpf_htons(flow >> 14);
-	vip = bpf_htons(scale((__u64)(number * 0x9E3779B1u) << 32, bench.vips));
-	check = (__u16)~fold(bench.transport_sum + port + address + vip);
-
 	STORE(0, bench.words[0]);
 	STORE(6, bench.words[1]);
 	STORE(14, bench.words[2]);
@@ -90,6 +75,21 @@ always_inline int restore(struct xdp_md *ctx, enum family family)
 	return 1;
 }
 
+/* Undoes what the program under test did, and makes the next packet. */
+always_inline int restore(struct xdp_md *ctx, enum family family)
+{
+	long length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+
+	asm volatile("" : "+r"(length)); /* keeps the subtraction of pointers in 64 bits */
+	bench.runs++;
+	if ((__s32)length - (__s32)bench.length != bench.growth)
+		bench.wrong++;
+	/* Also with 0, so that the wrapper costs the same whatever the program does. */
+	if (bpf_xdp_adjust_head(ctx, (__s32)length - (__s32)bench.length))
+		return 0;
+	return write_headers(ctx, bench.next++, family);
+}
+
 SEC("xdp")
 int wrap4(struct xdp_md *ctx)
 {
@@ -106,6 +106,40 @@ int wrap6(struct xdp_md *ctx)
 		bpf_tail_call_static(ctx, &target, 0);
 	bench.failed++;
 	return XDP_ABORTED;
+}
+
+/* For live frames: any packet of the template's flows, out of an interface. CPUs share nothing that is written. */
+SEC("xdp")
+int send4(struct xdp_md *ctx)
+{
+	return write_headers(ctx, bpf_get_prandom_u32(), IPV4) ? bpf_redirect(bench.egress, 0) : XDP_ABORTED;
+}
+
+/* 0 -> how many packets sink has met. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} arrived SEC(".maps");
+
+/* Where packets end. */
+SEC("xdp")
+int sink(struct xdp_md *ctx __attribute__((unused)))
+{
+	__u32 zero = 0;
+	__u64 *packets = bpf_map_lookup_elem(&arrived, &zero);
+
+	if (packets)
+		*packets += 1;
+	return XDP_DROP;
+}
+
+/* Lets a veth hand on what native XDP sends to it. */
+SEC("xdp")
+int pass_on(struct xdp_md *ctx __attribute__((unused)))
+{
+	return XDP_PASS;
 }
 
 /* Sends a packet back, and does not even look at it. */

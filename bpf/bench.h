@@ -19,9 +19,10 @@ struct bench {
 	__u32 order; /* an odd number: flows come in another order with another one */
 	__u32 next; /* which packet comes next */
 	__u32 vips; /* how many, by the last two bytes of the destination; IPv4 only, else 1 */
+	__u32 egress; /* for send4: index of an interface */
 	__u8 outer[34]; /* for floor_encap: Ethernet and IPv4 */
-	__u8 pad[2];
+	__u8 pad[6];
 };
-_Static_assert(sizeof(struct bench) == 176, "bench");
+_Static_assert(sizeof(struct bench) == 184, "bench");
 
 #endif
