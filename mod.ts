@@ -19,7 +19,12 @@ export type { CompleteConfig, Config } from "./lib/lb/config.ts";
 export type { Change, EventOptions, InstanceEvent } from "./lib/lb/events.ts";
 export type { Flow, FlowFilter } from "./lib/lb/flows.ts";
 export type { InstanceInfo } from "./lib/lb/instances.ts";
-export { type ServiceId, Services } from "./lib/lb/services.ts";
+export {
+  type CompleteServiceSet,
+  type ServiceId,
+  Services,
+  type ServiceSet,
+} from "./lib/lb/services.ts";
 export { type DecapCounter, type DecapOptions, Decapsulator } from "./lib/lb/decap.ts";
 export * from "./lib/lb/errors.ts";
 export type {

@@ -13,6 +13,7 @@ import {
   VipNotFoundError,
 } from "./errors.ts";
 import type { Entry } from "./model.ts";
+import type { Wish } from "./planner.ts";
 import {
   completeDestination,
   completeService,
@@ -27,6 +28,18 @@ import {
 
 /** Which service is meant; the other fields of a `Service` do not matter. */
 export type ServiceId = Pick<Service, "address" | "port" | "protocol">;
+
+/** A service with its destinations. */
+export interface ServiceSet {
+  service: Service;
+  destinations: Destination[];
+}
+
+/** The same with every field set. */
+export interface CompleteServiceSet extends ServiceSet {
+  service: Required<Service>;
+  destinations: Required<Destination>[];
+}
 
 /** The services of an instance. Whatever is asked, the answer includes what other processes have changed. */
 export class Services {
@@ -179,19 +192,45 @@ export class Services {
   }
 
   /** `setService()` for many at once, all or none. */
-  async setServices(
-    services: readonly { service: Service; destinations: Destination[] }[],
-  ): Promise<void> {
-    const plans = services.map(({ service, destinations }) => ({
-      spec: completeService(service),
-      destinations: destinations.map(completeDestination),
-    }));
-    refuseTwice(plans.map(({ spec }) => serviceName(spec)), "service");
-    for (const { spec, destinations } of plans) {
-      const ofService = ` of service "${serviceName(spec)}"`;
-      refuseTwice(destinations.map(({ address }) => address), "destination", ofService);
-    }
-    await this.#core.change(() => this.#core.commit(plans));
+  async setServices(services: readonly ServiceSet[]): Promise<void> {
+    const sets = completeSets(services);
+    await this.#core.change(() => this.#core.commit(sets.map(wishOf)));
+  }
+
+  /**
+   * Changes services by what they are at that moment: no other change comes between, whoever makes it.
+   *
+   * ```ts
+   * import { Client } from "../../mod.ts";
+   *
+   * await using client = await Client.open("web");
+   * await client.editServices((services) =>
+   *   services.map(({ service, destinations }) => ({
+   *     service,
+   *     destinations: destinations.filter(({ address }) => address !== "10.1.2.10"),
+   *   }))
+   * );
+   * ```
+   *
+   * @param edit is given all services, and tells what shall be instead; those that it leaves out are removed
+   * @throws what `setService()` does; nothing was changed. So it is if `edit` throws
+   */
+  editServices(edit: (services: CompleteServiceSet[]) => readonly ServiceSet[]): Promise<void> {
+    return this.#core.change(() => {
+      const before = new Map([...this.#core.registry.services].map(([name, entry]) => [name, {
+        service: entry.spec,
+        destinations: destinationsOf(entry),
+      }]));
+      const sets = completeSets(edit(structuredClone([...before.values()])));
+      const names = new Set(sets.map(({ service }) => serviceName(service)));
+      const gone = [...before].filter(([name]) => !names.has(name))
+        .map(([, { service }]) => ({ spec: service, destinations: undefined }));
+      const changed = sets.filter((set) => {
+        const known = before.get(serviceName(set.service));
+        return JSON.stringify(known) !== JSON.stringify(set);
+      });
+      return this.#core.commit([...gone, ...changed.map(wishOf)]);
+    });
   }
 
   /** All VIPs. */
@@ -231,4 +270,21 @@ export class Services {
     }
     return entry;
   }
+}
+
+function wishOf({ service, destinations }: CompleteServiceSet): Wish {
+  return { spec: service, destinations };
+}
+
+function completeSets(sets: readonly ServiceSet[]): CompleteServiceSet[] {
+  const complete = sets.map(({ service, destinations }) => ({
+    service: completeService(service),
+    destinations: destinations.map(completeDestination),
+  }));
+  refuseTwice(complete.map(({ service }) => serviceName(service)), "service");
+  for (const { service, destinations } of complete) {
+    const ofService = ` of service "${serviceName(service)}"`;
+    refuseTwice(destinations.map(({ address }) => address), "destination", ofService);
+  }
+  return complete;
 }

@@ -5,6 +5,7 @@ import {
   Client,
   DestinationExistsError,
   DestinationNotFoundError,
+  InvalidValueError,
   ServiceExistsError,
   ServiceNotFoundError,
   VipNotFoundError,
@@ -279,3 +280,33 @@ Deno.test("a client that is closed has let go of everything, and says so", async
   }
   assertThrows(() => client.info(), TypeError, "after closing it");
 });
+
+clientTest(
+  "editServices() changes what it returns, by what is there at that moment",
+  async ({ client }) => {
+    const web = { address: "192.0.2.7", port: 80 }, dns = { address: "192.0.2.7", port: 53 };
+    await client.setService(web, { address: "10.0.0.1" }, { address: "10.0.0.2" });
+    await client.setService(dns, { address: "10.0.0.1" });
+    const add = (address: string): Promise<void> =>
+      client.editServices((services) =>
+        services.filter(({ service }) => service.port === 80).map(({ service, destinations }) => ({
+          service,
+          destinations: [...destinations, { address }],
+        }))
+      );
+    await Promise.all([add("10.0.0.3"), add("10.0.0.4")]);
+    assertEquals(client.services().map(({ service }) => service.port), [80]);
+    const addresses = () => client.destinations(web).map(({ destination }) => destination.address);
+    assertEquals(addresses(), ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    await assertRejects(() => add("10.0.0.1"), InvalidValueError, "it is given twice");
+    await assertRejects(
+      () =>
+        client.editServices(() => {
+          throw new Error("no");
+        }),
+      Error,
+      "no",
+    );
+    assertEquals(addresses().length, 4);
+  },
+);
