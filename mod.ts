@@ -17,6 +17,8 @@
 export { Client } from "./lib/lb/client.ts";
 export type { CompleteConfig, Config } from "./lib/lb/config.ts";
 export type { Change, EventOptions, InstanceEvent } from "./lib/lb/events.ts";
+export type { Explanation } from "./lib/lb/explain.ts";
+export type { MadeUpPacket, TcpFlag } from "./lib/lb/made_up_packet.ts";
 export type { Flow, FlowFilter } from "./lib/lb/flows.ts";
 export type { InstanceInfo } from "./lib/lb/instances.ts";
 export {

@@ -11,9 +11,11 @@ import type { BlockedPrefix } from "./deny_list.ts";
 import { Instance } from "./instance.ts";
 import { type InstanceInfo, instanceInfo, sweepInstances } from "./instances.ts";
 import { type EventOptions, type InstanceEvent, Watcher } from "./events.ts";
+import type { Explanation } from "./explain.ts";
 import type { Flow, FlowFilter } from "./flows.ts";
 import { findInterfaces, modeFor } from "./interfaces.ts";
 import { InstanceLock } from "./lock.ts";
+import type { MadeUpPacket } from "./made_up_packet.ts";
 import type { Seams } from "./seams.ts";
 import { Services } from "./services.ts";
 import { checkInstanceName, Store } from "./store.ts";
@@ -243,6 +245,24 @@ export class Client extends Services implements AsyncDisposable {
    */
   purgeFlows(filter: FlowFilter = {}): Promise<number> {
     return this.#core.change(() => Promise.resolve(this.#core.flows.purge(filter)));
+  }
+
+  /**
+   * What would become of a packet, and why: asked of the program that this version embeds, with the tables as
+   * they are. Nothing is sent, counted or remembered.
+   *
+   * ```ts
+   * await using client = await Client.open("web", { readOnly: true });
+   * const packet = { client: "198.51.100.7", clientPort: 40000, vip: "192.0.2.1", port: 80 };
+   * const { destination, why } = await client.explain(packet);
+   * console.log(destination, why);
+   * ```
+   *
+   * @throws {InvalidValueError} when a field of the packet cannot be
+   */
+  async explain(packet: MadeUpPacket): Promise<Explanation> {
+    this.#core.registry.refresh();
+    return (await this.#core.explainer()).ask(packet);
   }
 
   /**

@@ -9,6 +9,7 @@ import { Connections } from "./connections.ts";
 import type { CompleteConfig } from "./config.ts";
 import { DenyList } from "./deny_list.ts";
 import { ReadOnlyError, XvsError } from "./errors.ts";
+import { Explainer } from "./explain.ts";
 import { Flows } from "./flows.ts";
 import type { Instance } from "./instance.ts";
 import { type Journal, restorePlans } from "./journal.ts";
@@ -59,6 +60,7 @@ export class Core {
   #following: Promise<void> = Promise.resolve();
   #settling: ReturnType<typeof setTimeout> | undefined;
   #closing: Promise<void> | undefined;
+  #explainer: Promise<Explainer> | undefined;
   /** The end of the change under way. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -157,6 +159,11 @@ export class Core {
     await this.#planner.letGo([...this.registry.addresses()], []);
   }
 
+  /** A copy of the program, to be asked; loaded once it is needed. */
+  explainer(): Promise<Explainer> {
+    return this.#explainer ??= Explainer.load(this.instance, this.registry);
+  }
+
   /** Detaches and frees what is not pinned. A change under way is waited for. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
@@ -167,6 +174,7 @@ export class Core {
     await this.#last.catch(() => {});
     clearTimeout(this.#settling);
     this.#watchdog.stop();
+    (await this.#explainer?.catch(() => {}))?.[Symbol.dispose]();
     const pinned = this.instance.store !== undefined;
     this.instance.close();
     this.registry.close();
