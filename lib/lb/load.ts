@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { BpfObject, elfOf, possibleCpus } from "../bpf/mod.ts";
+import { BpfError, BpfObject, elfOf, possibleCpus } from "../bpf/mod.ts";
 import { ABI_VERSION, SETTINGS, type Settings } from "./abi.gen.ts";
 import { completeConfig, settingsOf } from "./config.ts";
 import { AbiError, InvalidValueError } from "./errors.ts";
@@ -48,18 +48,35 @@ export function isSampleFixed({ sampleBudget }: Settings): boolean {
 /**
  * Opens the object that an instance runs: the embedded one, or another of the same ABI.
  *
- * @throws {AbiError} when it is of another
+ * @throws {InvalidValueError} when it is no such object
+ * @throws {AbiError} when it is of another ABI
  */
 export async function openObject(
   program?: Uint8Array,
 ): Promise<{ object: BpfObject; hash: Uint8Array }> {
   const elf = program?.slice() ?? await elfOf(OBJECT);
-  const object = BpfObject.open(elf, { name: "xvs" });
-  const { abiVersion } = SETTINGS.decode(object.variable("settings"));
+  const { object, abiVersion } = open(elf);
   if (abiVersion !== ABI_VERSION) {
     throw new AbiError("The object", abiVersion, "give one that was built with this version");
   }
   return { object, hash: new Uint8Array(await crypto.subtle.digest("SHA-256", elf)) };
+}
+
+function open(elf: Uint8Array): { object: BpfObject; abiVersion: number } {
+  try {
+    const object = BpfObject.open(elf, { name: "xvs" });
+    const settings = object.variable("settings");
+    return {
+      object,
+      abiVersion: new DataView(settings.buffer, settings.byteOffset).getUint32(0, true),
+    };
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError || error instanceof BpfError)) {
+      throw error;
+    }
+    const message = `bpfProgram is no object of this balancer: ${error.message}`;
+    throw new InvalidValueError("bpfProgram", undefined, message);
+  }
 }
 
 /**

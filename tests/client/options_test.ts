@@ -6,7 +6,9 @@ import { elfOf, possibleCpus } from "../../lib/bpf/mod.ts";
 import { ABI_VERSION } from "../../lib/lb/abi.gen.ts";
 import { Instance } from "../../lib/lb/instance.ts";
 import { OBJECT } from "../../lib/lb/xvs.gen.ts";
-import { AbiError, Client } from "../../mod.ts";
+import { OBJECT as DECAP_OBJECT } from "../../lib/lb/decap.gen.ts";
+import { OBJECT as TEST_OBJECT } from "../bpf/object.gen.ts";
+import { AbiError, Client, InvalidValueError } from "../../mod.ts";
 import { Network } from "../bpf/support.ts";
 import { FakeNextHops, service } from "./support.ts";
 
@@ -40,6 +42,16 @@ Deno.test("bpfProgram is what is run; with another ABI it is refused", async () 
   assertEquals(error.found, ABI_VERSION + 1);
   await assertRejects(() => client.upgrade(other), AbiError);
   assertEquals(client.services().length, 1);
+});
+
+Deno.test("bpfProgram that is something else is refused", async () => {
+  const others = [new Uint8Array(100), await elfOf(TEST_OBJECT), await elfOf(DECAP_OBJECT)];
+  await using client = await Client.create([], {}, { nextHops });
+  for (const bpfProgram of others) {
+    const says = "bpfProgram is no object of this balancer";
+    await assertRejects(() => Client.create([], { bpfProgram }), InvalidValueError, says);
+    await assertRejects(() => client.upgrade(bpfProgram), InvalidValueError, says);
+  }
 });
 
 Deno.test("logger hears what happens", async () => {
