@@ -48,5 +48,6 @@ export type {
 } from "./lib/lb/types.ts";
 export { serviceName, UDP_TUNNELS } from "./lib/lb/types.ts";
 export { REASON_TEXT, TUNNELS } from "./lib/lb/abi.gen.ts";
+export type { ProbeOptions } from "./lib/lb/probes.ts";
 export { DECAP_REASON_TEXT, type DecapReason } from "./lib/lb/decap_abi.gen.ts";
 export { BpfError, NotSupportedError, VerifierError, XdpBusyError } from "./lib/bpf/mod.ts";

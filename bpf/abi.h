@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * Everything that the program and user space both see. This is its one definition: lib/lb/abi.gen.ts
- * is generated from the BTF of the built object, so no offset is ever written by hand.
+ * Everything that the program and user space both see. This is its one definition, and so longer than 400 lines:
+ * lib/lb/abi.gen.ts is generated from the BTF of the built object, so no offset is ever written by hand.
  *
  * Addresses, ports and MACs are in network byte order; all else is in the host's. An IPv4 address in a
  * 16-byte field takes the first four bytes, the others are zero. Padding is explicit, and zero.
@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 enum {
-	ABI_VERSION = 1, /* grows with every change of layout or meaning in this file */
+	ABI_VERSION = 2, /* grows with every change of layout or meaning in this file */
 };
 
 /*
@@ -26,6 +26,8 @@ enum reason {
 	REASON_WATCHDOG, /* passed to the host: the client has given no sign of life for too long */
 	REASON_ICMP_ECHO_REQUEST, /* a ping of a VIP, answered here */
 	REASON_ICMP_ERROR, /* an ICMP error about a flow, sent to the destination that the flow belongs to */
+	REASON_PROBE, /* sent to the destination that this host probes */
+	REASON_PROBE_REPLY, /* handed to the host: what answers a probe */
 	REASON_TOO_BIG, /* answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work */
 	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
 	REASON_ICMP_LIMITED, /* dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood */
@@ -47,6 +49,7 @@ enum reason {
 	REASON_ERR_ADJUST_FAILED, /* dropped: no room before the frame for the outer header; a driver with little headroom */
 	REASON_ERR_TUNNEL_UNSUPPORTED, /* dropped: a tunnel this program does not know; program and client disagree */
 	REASON_ERR_REDIRECT, /* dropped: the interface towards the destination is not one of the instance's */
+	REASON_ERR_PROBE, /* answered or dropped: a probe of nobody, with no way there, or of neither TCP nor UDP */
 	REASON_ERR_INTERNAL, /* dropped: a map entry that must exist does not; a bug, please report it */
 	REASON_COUNT,
 };
@@ -89,10 +92,16 @@ struct settings {
 	__u64 watchdog_ns; /* CLOCK_MONOTONIC: when everything is to be passed to the host; 0: never */
 	__u64 revision; /* grows by two with every change by a client; odd while one is under way */
 	__u8 object_hash[32]; /* SHA-256 of the object that the program comes from */
+	__u32 probe_ifindex; /* where probes come from, and replies go to; 0: nobody probes */
+	__be32 probe_net4; /* the network of probe addresses */
+	__u32 probe_mask4; /* bits of such an address that are its number */
+	__u32 probe_mask6; /* those of the last 32 of an IPv6 one */
+	__u8 probe_net6[16];
+	__u8 probe_mac[6]; /* of the interface that the host sends probes by, at the other end of probe_ifindex */
 	__u8 bonding; /* whether packets leave by the interface that they came in by, whichever that is */
-	__u8 pad2[7];
+	__u8 pad2;
 };
-_Static_assert(sizeof(struct settings) == 136, "settings");
+_Static_assert(sizeof(struct settings) == 168, "settings");
 
 /* Keys of the tries of blocked sources, as BPF_MAP_TYPE_LPM_TRIE wants them. */
 struct prefix4 {
@@ -271,6 +280,46 @@ struct flow {
 	__u32 state; /* enum flow_state */
 };
 _Static_assert(sizeof(struct flow) == 16, "flow");
+
+/*
+ * What a probe address stands for, by its number: a VIP on one destination. Number 0 is nobody's: in its
+ * place, `slot` is the number that was given out last.
+ */
+struct probe {
+	__u32 slot; /* of the destination; 0: the number is free */
+	__u32 generation; /* of the slot */
+	__u8 vip[16];
+	__u8 source[16]; /* of this host, to which replies come; zeroes: it has none of the VIP's family */
+	__u8 destination[16]; /* its address; the client's own */
+	__u8 ipv6; /* the family of VIP and source */
+	__u8 destination_ipv6;
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct probe) == 60, "probe");
+
+enum {
+	PROBE_PORTS_FROM = 1024, /* source ports of probes, below those that Linux gives its own sockets */
+	PROBE_PORTS = 31744, /* as many */
+};
+
+/* Who is to have a reply. */
+struct probe_key {
+	__u8 vip[16];
+	__u8 source[16]; /* of this host, see struct probe */
+	__be16 service_port;
+	__be16 port; /* one of PROBE_PORTS, which tells the destination */
+	__u32 protocol;
+};
+_Static_assert(sizeof(struct probe_key) == 40, "probe_key");
+
+struct probe_flow {
+	__u8 source[16]; /* of the packets that the host sent */
+	__u8 address[16]; /* the probe address that it sent them to */
+	__be16 port; /* that it sent them from */
+	__u16 pad;
+	__u32 seen; /* last packet, see FLOW_SEEN_SHIFT */
+};
+_Static_assert(sizeof(struct probe_flow) == 40, "probe_flow");
 
 /* Per-CPU counters, added up by user space. Octets are those of the IP packet that came in. */
 struct reason_counter {

@@ -258,19 +258,22 @@ always_inline int deserves_answer(struct packet *p, enum family family)
 	return !p->quoted && p->fragment != FRAGMENT_LATER && has_sender(p, family);
 }
 
-/* The client is told how long its packets may be, as by any router: RFC 1191, RFC 8201. */
-always_inline struct verdict answer_too_big(struct packet *p, enum family family)
+/* The sender is told how long its packets may be, as by any router: RFC 1191, RFC 8201. */
+always_inline struct verdict tell_mtu(struct packet *p, enum family family)
 {
 	const __be32 mtu = bpf_htonl(p->mtu);
 
-	if (!deserves_answer(p, family))
-		return drop(REASON_TOO_BIG);
 	if (family == IPV6)
 		return answer_error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, REASON_TOO_BIG, family);
 	return answer_error(p, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, mtu,
 			    p->ip4->frag_off & bpf_htons(IP_DONT_FRAGMENT) ? REASON_TOO_BIG :
 									     REASON_TOO_BIG_FRAGMENTABLE,
 			    family);
+}
+
+always_inline struct verdict answer_too_big(struct packet *p, enum family family)
+{
+	return deserves_answer(p, family) ? tell_mtu(p, family) : drop(REASON_TOO_BIG);
 }
 
 always_inline struct verdict answer_expired(struct packet *p, enum family family)

@@ -170,6 +170,22 @@ struct {
 	__uint(max_entries, 4096);
 } fragments6 SEC(".maps");
 
+/* Number of a probe address -> probe; written by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct probe);
+	__uint(max_entries, 1);
+} probes SEC(".maps");
+
+/* probe_key -> probe_flow; written by the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct probe_key);
+	__type(value, struct probe_flow);
+	__uint(max_entries, 8192);
+} probe_flows SEC(".maps");
+
 struct flow_budget {
 	__u32 tick;
 	__u32 spent; /* of settings.flow_budget, in this tick */

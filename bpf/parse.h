@@ -62,7 +62,13 @@ enum {
 };
 
 /* Codes of unreachable. */
-enum { ICMP4_PORT = 3, ICMP4_FRAGMENTATION_NEEDED = 4, ICMP6_PORT = 4 };
+enum {
+	ICMP4_HOST = 1,
+	ICMP4_PORT = 3,
+	ICMP4_FRAGMENTATION_NEEDED = 4,
+	ICMP6_ADDRESS = 3,
+	ICMP6_PORT = 4,
+};
 
 /* IEEE 802.1Q: behind the MACs stands the type of the tag, behind the tag that of what follows. */
 struct tag {

@@ -11,6 +11,7 @@
 #include "icmp.h"
 #include "maps.h"
 #include "parse.h"
+#include "probe.h"
 #include "service.h"
 
 /* The longest blocked prefix that the source is in. */
@@ -172,15 +173,18 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, struct 
 		service = recall(p, p->ports >> 16, family);
 	if (unlikely(!service)) {
 		if (!may_be_vip(p, family))
-			return pass(REASON_NOT_A_VIP);
+			return pass_or_reply(p, family);
 		if (with_ports)
 			service = look_up(p, p->ports >> 16, family);
 	}
 	if (unlikely(!service)) {
-		if (!(family == IPV4 ? take_up4(c, p, errand, reason) : take_up6(c, p, errand, reason)))
-			return errand->verdict.reason == REASON_ERR_SERVICE_NOT_FOUND ?
-				       answer_unknown_port(p, family) :
-				       errand->verdict;
+		if (!(family == IPV4 ? take_up4(c, p, errand, reason) : take_up6(c, p, errand, reason))) {
+			if (errand->verdict.reason == REASON_ERR_SERVICE_NOT_FOUND)
+				return answer_unknown_port(p, family);
+			if (errand->verdict.reason == REASON_NOT_A_VIP)
+				return pass_or_reply(p, family);
+			return errand->verdict;
+		}
 		service = errand->owner;
 	}
 	if (likely(service))
@@ -205,6 +209,26 @@ int xvs(struct xdp_md *ctx)
 	default:
 		return conclude(&p, pass(REASON_NOT_IP));
 	}
+}
+
+/*
+ * On the interface that this host's own probes come in by, without tags. At its other end, where replies come out,
+ * veth takes what native XDP redirects to it only if there is a program too; this one does nothing there.
+ */
+SEC("xdp")
+int probe(struct xdp_md *ctx)
+{
+	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	struct packet p = { .ctx = ctx, .octets = c.end - c.at };
+
+	if (ctx->ingress_ifindex != settings.probe_ifindex)
+		return XDP_PASS;
+	p.ethernet = take(&c, struct ethhdr);
+	if (p.ethernet && p.ethernet->h_proto == bpf_htons(ETH_P_IP))
+		return conclude(&p, send_probe(&c, &p, IPV4));
+	if (p.ethernet && p.ethernet->h_proto == bpf_htons(ETH_P_IPV6))
+		return conclude(&p, send_probe(&c, &p, IPV6));
+	return conclude(&p, pass(REASON_NOT_IP));
 }
 
 /* Types that no map or variable mentions, kept in the BTF for the generator of abi.gen.ts. */

@@ -11,7 +11,7 @@
 import { exactly, unsigned, unsigned64, viewOf } from "./codec.ts";
 
 /** Grows with every change of layout or meaning in this file. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /**
  * Why a packet got its verdict. Each packet has exactly one reason, and each reason a counter. A
@@ -30,59 +30,65 @@ export const REASON = {
   ICMP_ECHO_REQUEST: 4,
   /** An ICMP error about a flow, sent to the destination that the flow belongs to. */
   ICMP_ERROR: 5,
+  /** Sent to the destination that this host probes. */
+  PROBE: 6,
+  /** Handed to the host: what answers a probe. */
+  PROBE_REPLY: 7,
   /**
    * Answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery
    * at work.
    */
-  TOO_BIG: 6,
+  TOO_BIG: 8,
   /** Answered as too_big, though it came without DF; that client may never learn. */
-  TOO_BIG_FRAGMENTABLE: 7,
+  TOO_BIG_FRAGMENTABLE: 9,
   /** Dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood. */
-  ICMP_LIMITED: 8,
+  ICMP_LIMITED: 10,
   /** Dropped: to a VIP, from a prefix that is blocked. */
-  ERR_DENIED: 9,
+  ERR_DENIED: 11,
   /**
    * Dropped: an IP header that contradicts itself, or a ping from an address that no host has; a
    * broken or hostile sender.
    */
-  ERR_MALFORMED: 10,
+  ERR_MALFORMED: 12,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
-  ERR_TOT_LEN: 11,
+  ERR_TOT_LEN: 13,
   /** Dropped: a fragment that came before its first one, or too long after it; or of a ping. */
-  ERR_FRAGMENTED: 12,
+  ERR_FRAGMENTED: 14,
   /**
    * Dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well
    * meant.
    */
-  ERR_EXTENSIONS: 13,
+  ERR_EXTENSIONS: 15,
   /** Dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute. */
-  ERR_EXPIRED: 14,
+  ERR_EXPIRED: 16,
   /** Dropped: to a VIP, but neither TCP, UDP nor ICMP. */
-  ERR_L4_UNSUPPORTED: 15,
+  ERR_L4_UNSUPPORTED: 17,
   /** Dropped: a TCP header that is cut short or too small. */
-  ERR_TCP_HEADER: 16,
+  ERR_TCP_HEADER: 18,
   /** Dropped: a UDP header that is cut short. */
-  ERR_UDP_HEADER: 17,
+  ERR_UDP_HEADER: 19,
   /** Dropped: an ICMP header that is cut short. */
-  ERR_ICMP_HEADER: 18,
+  ERR_ICMP_HEADER: 20,
   /** Dropped: to a VIP, ICMP that is neither an echo request nor an error. */
-  ERR_ICMP_UNSUPPORTED: 19,
+  ERR_ICMP_UNSUPPORTED: 21,
   /** Dropped: an ICMP error about nothing that a service of the VIP sent; forged, or late. */
-  ERR_ICMP_UNRELATED: 20,
+  ERR_ICMP_UNRELATED: 22,
   /** Dropped, passed or answered: no service at that port of a VIP; a scan, or one not set up. */
-  ERR_SERVICE_NOT_FOUND: 21,
+  ERR_SERVICE_NOT_FOUND: 23,
   /** Dropped: the service has no enabled destination with a known next hop. */
-  ERR_NO_BACKEND: 22,
+  ERR_NO_BACKEND: 24,
   /** Dropped: the chosen destination was removed an instant ago. */
-  ERR_BACKEND_INVALID: 23,
+  ERR_BACKEND_INVALID: 25,
   /** Dropped: no room before the frame for the outer header; a driver with little headroom. */
-  ERR_ADJUST_FAILED: 24,
+  ERR_ADJUST_FAILED: 26,
   /** Dropped: a tunnel this program does not know; program and client disagree. */
-  ERR_TUNNEL_UNSUPPORTED: 25,
+  ERR_TUNNEL_UNSUPPORTED: 27,
   /** Dropped: the interface towards the destination is not one of the instance's. */
-  ERR_REDIRECT: 26,
+  ERR_REDIRECT: 28,
+  /** Answered or dropped: a probe of nobody, with no way there, or of neither TCP nor UDP. */
+  ERR_PROBE: 29,
   /** Dropped: a map entry that must exist does not; a bug, please report it. */
-  ERR_INTERNAL: 27,
+  ERR_INTERNAL: 30,
 } as const;
 
 /** The names of `enum reason`, by number. */
@@ -93,6 +99,8 @@ export const REASONS = [
   "watchdog",
   "icmp_echo_request",
   "icmp_error",
+  "probe",
+  "probe_reply",
   "too_big",
   "too_big_fragmentable",
   "icmp_limited",
@@ -114,6 +122,7 @@ export const REASONS = [
   "err_adjust_failed",
   "err_tunnel_unsupported",
   "err_redirect",
+  "err_probe",
   "err_internal",
 ] as const;
 
@@ -202,13 +211,24 @@ export interface Settings {
   revision: bigint;
   /** SHA-256 of the object that the program comes from. */
   objectHash: Uint8Array;
+  /** Where probes come from, and replies go to; 0: nobody probes. */
+  probeIfindex: number;
+  /** The network of probe addresses. */
+  probeNet4: number;
+  /** Bits of such an address that are its number. */
+  probeMask4: number;
+  /** Those of the last 32 of an IPv6 one. */
+  probeMask6: number;
+  probeNet6: Uint8Array;
+  /** Of the interface that the host sends probes by, at the other end of probe_ifindex. */
+  probeMac: Uint8Array;
   /** Whether packets leave by the interface that they came in by, whichever that is. */
   bonding: number;
 }
 
 /** Size, offsets and codec of `struct settings`. */
 export const SETTINGS = {
-  size: 136,
+  size: 168,
   offsets: {
     abiVersion: 0,
     sampleMask: 4,
@@ -225,10 +245,16 @@ export const SETTINGS = {
     watchdogNs: 80,
     revision: 88,
     objectHash: 96,
-    bonding: 128,
+    probeIfindex: 128,
+    probeNet4: 132,
+    probeMask4: 136,
+    probeMask6: 140,
+    probeNet6: 144,
+    probeMac: 160,
+    bonding: 166,
   },
   decode(bytes: Uint8Array, offset = 0): Settings {
-    const view = viewOf(bytes, offset, 136);
+    const view = viewOf(bytes, offset, 168);
     return {
       abiVersion: view.getUint32(0, true),
       sampleMask: view.getUint32(4, true),
@@ -245,11 +271,17 @@ export const SETTINGS = {
       watchdogNs: view.getBigUint64(80, true),
       revision: view.getBigUint64(88, true),
       objectHash: bytes.slice(offset + 96, offset + 128),
-      bonding: view.getUint8(128),
+      probeIfindex: view.getUint32(128, true),
+      probeNet4: view.getUint32(132),
+      probeMask4: view.getUint32(136, true),
+      probeMask6: view.getUint32(140, true),
+      probeNet6: bytes.slice(offset + 144, offset + 160),
+      probeMac: bytes.slice(offset + 160, offset + 166),
+      bonding: view.getUint8(166),
     };
   },
-  encode(value: Settings, into: Uint8Array = new Uint8Array(136), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 136);
+  encode(value: Settings, into: Uint8Array = new Uint8Array(168), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 168);
     view.setUint32(0, unsigned(value.abiVersion, 32, "settings.abi_version"), true);
     view.setUint32(4, unsigned(value.sampleMask, 32, "settings.sample_mask"), true);
     view.setUint32(8, unsigned(value.flowBudget, 32, "settings.flow_budget"), true);
@@ -266,8 +298,14 @@ export const SETTINGS = {
     view.setBigUint64(80, unsigned64(value.watchdogNs, "settings.watchdog_ns"), true);
     view.setBigUint64(88, unsigned64(value.revision, "settings.revision"), true);
     into.set(exactly(value.objectHash, 32, "settings.object_hash"), offset + 96);
-    view.setUint8(128, unsigned(value.bonding, 8, "settings.bonding"));
-    into.fill(0, offset + 129, offset + 136);
+    view.setUint32(128, unsigned(value.probeIfindex, 32, "settings.probe_ifindex"), true);
+    view.setUint32(132, unsigned(value.probeNet4, 32, "settings.probe_net4"));
+    view.setUint32(136, unsigned(value.probeMask4, 32, "settings.probe_mask4"), true);
+    view.setUint32(140, unsigned(value.probeMask6, 32, "settings.probe_mask6"), true);
+    into.set(exactly(value.probeNet6, 16, "settings.probe_net6"), offset + 144);
+    into.set(exactly(value.probeMac, 6, "settings.probe_mac"), offset + 160);
+    view.setUint8(166, unsigned(value.bonding, 8, "settings.bonding"));
+    into.fill(0, offset + 167, offset + 168);
     return into;
   },
 } as const;
@@ -935,6 +973,151 @@ export const FLOW = {
   },
 } as const;
 
+/**
+ * What a probe address stands for, by its number: a VIP on one destination. Number 0 is nobody's:
+ * in its place, `slot` is the number that was given out last.
+ */
+export interface Probe {
+  /** Of the destination; 0: the number is free. */
+  slot: number;
+  /** Of the slot. */
+  generation: number;
+  vip: Uint8Array;
+  /** Of this host, to which replies come; zeroes: it has none of the VIP's family. */
+  source: Uint8Array;
+  /** Its address; the client's own. */
+  destination: Uint8Array;
+  /** The family of VIP and source. */
+  ipv6: number;
+  destinationIpv6: number;
+}
+
+/** Size, offsets and codec of `struct probe`. */
+export const PROBE = {
+  size: 60,
+  offsets: {
+    slot: 0,
+    generation: 4,
+    vip: 8,
+    source: 24,
+    destination: 40,
+    ipv6: 56,
+    destinationIpv6: 57,
+  },
+  decode(bytes: Uint8Array, offset = 0): Probe {
+    const view = viewOf(bytes, offset, 60);
+    return {
+      slot: view.getUint32(0, true),
+      generation: view.getUint32(4, true),
+      vip: bytes.slice(offset + 8, offset + 24),
+      source: bytes.slice(offset + 24, offset + 40),
+      destination: bytes.slice(offset + 40, offset + 56),
+      ipv6: view.getUint8(56),
+      destinationIpv6: view.getUint8(57),
+    };
+  },
+  encode(value: Probe, into: Uint8Array = new Uint8Array(60), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 60);
+    view.setUint32(0, unsigned(value.slot, 32, "probe.slot"), true);
+    view.setUint32(4, unsigned(value.generation, 32, "probe.generation"), true);
+    into.set(exactly(value.vip, 16, "probe.vip"), offset + 8);
+    into.set(exactly(value.source, 16, "probe.source"), offset + 24);
+    into.set(exactly(value.destination, 16, "probe.destination"), offset + 40);
+    view.setUint8(56, unsigned(value.ipv6, 8, "probe.ipv6"));
+    view.setUint8(57, unsigned(value.destinationIpv6, 8, "probe.destination_ipv6"));
+    into.fill(0, offset + 58, offset + 60);
+    return into;
+  },
+} as const;
+
+/** Source ports of probes, below those that Linux gives its own sockets. */
+export const PROBE_PORTS_FROM = 1024;
+
+/** As many. */
+export const PROBE_PORTS = 31744;
+
+/** Who is to have a reply. */
+export interface ProbeKey {
+  vip: Uint8Array;
+  /** Of this host, see struct probe. */
+  source: Uint8Array;
+  servicePort: number;
+  /** One of PROBE_PORTS, which tells the destination. */
+  port: number;
+  protocol: number;
+}
+
+/** Size, offsets and codec of `struct probe_key`. */
+export const PROBE_KEY = {
+  size: 40,
+  offsets: {
+    vip: 0,
+    source: 16,
+    servicePort: 32,
+    port: 34,
+    protocol: 36,
+  },
+  decode(bytes: Uint8Array, offset = 0): ProbeKey {
+    const view = viewOf(bytes, offset, 40);
+    return {
+      vip: bytes.slice(offset + 0, offset + 16),
+      source: bytes.slice(offset + 16, offset + 32),
+      servicePort: view.getUint16(32),
+      port: view.getUint16(34),
+      protocol: view.getUint32(36, true),
+    };
+  },
+  encode(value: ProbeKey, into: Uint8Array = new Uint8Array(40), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 40);
+    into.set(exactly(value.vip, 16, "probe_key.vip"), offset + 0);
+    into.set(exactly(value.source, 16, "probe_key.source"), offset + 16);
+    view.setUint16(32, unsigned(value.servicePort, 16, "probe_key.service_port"));
+    view.setUint16(34, unsigned(value.port, 16, "probe_key.port"));
+    view.setUint32(36, unsigned(value.protocol, 32, "probe_key.protocol"), true);
+    return into;
+  },
+} as const;
+
+export interface ProbeFlow {
+  /** Of the packets that the host sent. */
+  source: Uint8Array;
+  /** The probe address that it sent them to. */
+  address: Uint8Array;
+  /** That it sent them from. */
+  port: number;
+  /** Last packet, see FLOW_SEEN_SHIFT. */
+  seen: number;
+}
+
+/** Size, offsets and codec of `struct probe_flow`. */
+export const PROBE_FLOW = {
+  size: 40,
+  offsets: {
+    source: 0,
+    address: 16,
+    port: 32,
+    seen: 36,
+  },
+  decode(bytes: Uint8Array, offset = 0): ProbeFlow {
+    const view = viewOf(bytes, offset, 40);
+    return {
+      source: bytes.slice(offset + 0, offset + 16),
+      address: bytes.slice(offset + 16, offset + 32),
+      port: view.getUint16(32),
+      seen: view.getUint32(36, true),
+    };
+  },
+  encode(value: ProbeFlow, into: Uint8Array = new Uint8Array(40), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 40);
+    into.set(exactly(value.source, 16, "probe_flow.source"), offset + 0);
+    into.set(exactly(value.address, 16, "probe_flow.address"), offset + 16);
+    view.setUint16(32, unsigned(value.port, 16, "probe_flow.port"));
+    into.fill(0, offset + 34, offset + 36);
+    view.setUint32(36, unsigned(value.seen, 32, "probe_flow.seen"), true);
+    return into;
+  },
+} as const;
+
 /** Per-CPU counters, added up by user space. Octets are those of the IP packet that came in. */
 export interface ReasonCounter {
   packets: bigint;
@@ -1031,7 +1214,7 @@ export interface ServiceCounter {
 
 /** Size, offsets and codec of `struct service_counter`. */
 export const SERVICE_COUNTER = {
-  size: 280,
+  size: 304,
   offsets: {
     packets: 0,
     octets: 8,
@@ -1043,7 +1226,7 @@ export const SERVICE_COUNTER = {
     reasons: 56,
   },
   decode(bytes: Uint8Array, offset = 0): ServiceCounter {
-    const view = viewOf(bytes, offset, 280);
+    const view = viewOf(bytes, offset, 304);
     return {
       packets: view.getBigUint64(0, true),
       octets: view.getBigUint64(8, true),
@@ -1052,11 +1235,11 @@ export const SERVICE_COUNTER = {
       ack: view.getBigUint64(32, true),
       fin: view.getBigUint64(40, true),
       rst: view.getBigUint64(48, true),
-      reasons: Array.from({ length: 28 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
+      reasons: Array.from({ length: 31 }, (_, i) => view.getBigUint64(56 + 8 * i, true)),
     };
   },
-  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(280), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 280);
+  encode(value: ServiceCounter, into: Uint8Array = new Uint8Array(304), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 304);
     view.setBigUint64(0, unsigned64(value.packets, "service_counter.packets"), true);
     view.setBigUint64(8, unsigned64(value.octets, "service_counter.octets"), true);
     view.setBigUint64(16, unsigned64(value.flows, "service_counter.flows"), true);
@@ -1064,7 +1247,7 @@ export const SERVICE_COUNTER = {
     view.setBigUint64(32, unsigned64(value.ack, "service_counter.ack"), true);
     view.setBigUint64(40, unsigned64(value.fin, "service_counter.fin"), true);
     view.setBigUint64(48, unsigned64(value.rst, "service_counter.rst"), true);
-    exactly(value.reasons, 28, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
+    exactly(value.reasons, 31, "service_counter.reasons").forEach((each, i) => view.setBigUint64(56 + 8 * i, unsigned64(each, "service_counter.reasons"), true));
     return into;
   },
 } as const;
@@ -1258,6 +1441,8 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   watchdog: "passed to the host: the client has given no sign of life for too long",
   icmp_echo_request: "a ping of a VIP, answered here",
   icmp_error: "an ICMP error about a flow, sent to the destination that the flow belongs to",
+  probe: "sent to the destination that this host probes",
+  probe_reply: "handed to the host: what answers a probe",
   too_big: "answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work",
   too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
   icmp_limited: "dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood",
@@ -1279,5 +1464,6 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   err_adjust_failed: "dropped: no room before the frame for the outer header; a driver with little headroom",
   err_tunnel_unsupported: "dropped: a tunnel this program does not know; program and client disagree",
   err_redirect: "dropped: the interface towards the destination is not one of the instance's",
+  err_probe: "answered or dropped: a probe of nobody, with no way there, or of neither TCP nor UDP",
   err_internal: "dropped: a map entry that must exist does not; a bug, please report it",
 };

@@ -16,6 +16,7 @@ import type { Flow, FlowFilter } from "./flows.ts";
 import { findInterfaces, modeFor } from "./interfaces.ts";
 import { InstanceLock } from "./lock.ts";
 import type { MadeUpPacket } from "./made_up_packet.ts";
+import type { ProbeOptions } from "./probes.ts";
 import type { Seams } from "./seams.ts";
 import { Services } from "./services.ts";
 import { checkInstanceName, Store } from "./store.ts";
@@ -67,7 +68,8 @@ export class Client extends Services implements AsyncDisposable {
   ): Promise<Client> {
     checkOptions(options);
     const { instance: name, follow = true, replace, logger } = options;
-    const core: CoreOptions = { follow, logger, nextHops: seams.nextHops };
+    const { nextHops, probeLinks } = seams;
+    const core: CoreOptions = { follow, logger, nextHops, probeLinks };
     if (name === undefined) {
       const instance = seams.instance ?? await Instance.load(options);
       const { watchdog = 0 } = options;
@@ -96,8 +98,9 @@ export class Client extends Services implements AsyncDisposable {
    */
   static async open(name: string, options: OpenOptions = {}, seams: Seams = {}): Promise<Client> {
     const { readOnly = false, follow = false, logger, replace } = options;
-    const { nextHops } = seams;
-    const core = new Core(Instance.open(name), { readOnly, follow, logger, nextHops });
+    const { nextHops, probeLinks } = seams;
+    const behaviour = { readOnly, follow, logger, nextHops, probeLinks };
+    const core = new Core(Instance.open(name), behaviour);
     try {
       await core.catchUp();
       core.follow();
@@ -176,6 +179,27 @@ export class Client extends Services implements AsyncDisposable {
     return this.#core.change(() => upgrade(this.#core.instance, bpfProgram));
   }
 
+  /**
+   * Makes it possible to probe each destination by itself: afterwards `nat()` has an address for each. It adds a
+   * pair of virtual interfaces to the host, and routes to it; where that is done already nothing happens.
+   *
+   * @throws {InvalidValueError} when a prefix cannot be, or is too long for `maxDestinations`
+   * @throws {NamespaceError} when the instance is in another network namespace
+   * @throws {XvsError} when the system refuses; nothing is left then
+   */
+  openProbes(options: ProbeOptions = {}): Promise<void> {
+    return this.#core.change(() => this.#core.probes.open(options));
+  }
+
+  /**
+   * The opposite of `openProbes()`.
+   *
+   * @throws {NamespaceError} when the instance is in another network namespace
+   */
+  closeProbes(): Promise<void> {
+    return this.#core.change(() => this.#core.probes.close());
+  }
+
   /** Counters of the whole instance. */
   info(): Info {
     this.#core.registry.refresh();
@@ -183,6 +207,8 @@ export class Client extends Services implements AsyncDisposable {
       ...this.#core.statistics.total(),
       interfaces: this.#core.instance.interfaces,
       sampling: this.#core.connections.sampling,
+      ipv4: this.#core.probes.sources[4],
+      ipv6: this.#core.probes.sources[6],
     };
   }
 
@@ -316,12 +342,13 @@ export class Client extends Services implements AsyncDisposable {
   }
 }
 
-/** Has the kernel keep the neighbours of an instance no longer. */
+/** Takes interfaces for probes away, and has the kernel keep the neighbours of an instance no longer. */
 async function letGoOf(name: string): Promise<void> {
   try {
     const core = new Core(Instance.open(name), {});
     await core.letGoOfAll().finally(() => core.close());
   } catch {
-    // It is of another version, or of another namespace: they cost the kernel a question now and then.
+    // It is of another version, or of another namespace: neighbours cost the kernel a question now and then, and
+    // the interfaces go when somebody makes others.
   }
 }

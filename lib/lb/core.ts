@@ -16,8 +16,10 @@ import { type Journal, restorePlans } from "./journal.ts";
 import { InstanceLock } from "./lock.ts";
 import type { Entry } from "./model.ts";
 import { Planner, type Wish } from "./planner.ts";
+import { closeProbeLink, openProbeLink } from "./probe_link.ts";
+import { Probes } from "./probes.ts";
 import { Registry } from "./registry.ts";
-import type { NextHopSource } from "./seams.ts";
+import type { NextHopSource, ProbeLinks } from "./seams.ts";
 import { Store } from "./store.ts";
 import { Statistics } from "./statistics.ts";
 import { type Destination, type Logger, serviceName } from "./types.ts";
@@ -39,6 +41,8 @@ export interface CoreOptions {
   logger?: Logger | undefined;
   /** In the place of the kernel's tables. */
   nextHops?: NextHopSource | undefined;
+  /** In the place of interfaces. */
+  probeLinks?: ProbeLinks | undefined;
 }
 
 /** An instance that is open. */
@@ -49,6 +53,7 @@ export class Core {
   readonly statistics: Statistics;
   readonly denyList: DenyList;
   readonly flows: Flows;
+  readonly probes: Probes;
   readonly logger: Logger | undefined;
   readonly #options: CoreOptions;
   readonly #watchdog: Watchdog;
@@ -68,7 +73,9 @@ export class Core {
     this.instance = instance;
     this.#options = options;
     this.logger = options.logger;
-    this.registry = new Registry(instance);
+    this.registry = new Registry(instance, () => this.probes.renew());
+    const probeLinks = options.probeLinks ?? { open: openProbeLink, close: closeProbeLink };
+    this.probes = new Probes(instance, () => this.registry.services, probeLinks);
     this.connections = new Connections(instance, this.registry);
     this.statistics = new Statistics(instance, this.registry, this.connections);
     this.denyList = new DenyList(instance);
@@ -153,8 +160,9 @@ export class Core {
     await this.#useConfig(config, nextHops);
   }
 
-  /** Has the kernel keep no neighbour any longer. */
+  /** Gives back what the instance has of the host: interfaces for probes, neighbours that are kept. */
   async letGoOfAll(): Promise<void> {
+    await this.probes.close();
     this.instance.links.assertHere();
     await this.#planner.letGo([...this.registry.addresses()], []);
   }
@@ -176,11 +184,15 @@ export class Core {
     this.#watchdog.stop();
     (await this.#explainer?.catch(() => {}))?.[Symbol.dispose]();
     const pinned = this.instance.store !== undefined;
-    this.instance.close();
-    this.registry.close();
-    await this.#following;
-    // What is pinned goes on sending to its neighbours.
-    await this.#nextHops.close({ keep: pinned });
+    try {
+      if (!pinned) await this.probes.close();
+    } finally {
+      this.instance.close();
+      this.registry.close();
+      await this.#following;
+      // What is pinned goes on sending to its neighbours.
+      await this.#nextHops.close({ keep: pinned });
+    }
   }
 
   /** Takes the lock, and completes what a killed process has left. */
@@ -196,7 +208,7 @@ export class Core {
     }
     const journal = store.readJournal();
     // One that had not begun to replace anything.
-    if (journal?.upgrade === undefined) store.discardNewProgram();
+    if (journal?.upgrade === undefined) store.discardNewPrograms();
     if (journal || this.instance.revision & 1n) await this.#complete(journal ?? {});
     this.registry.refresh();
     stack.move();
@@ -216,6 +228,7 @@ export class Core {
       if (block) await this.denyList.block(block);
       if (unblock) await this.denyList.unblock(unblock);
       this.denyList.tellProgram();
+      this.probes.renew();
     });
   }
 

@@ -15,6 +15,8 @@ import type { Mode } from "./types.ts";
 export interface InstanceDocument {
   config: CompleteConfig;
   links: LinkRecord[];
+  /** The pair of interfaces that probes come by: its name, and the inode of its network namespace. */
+  probes?: { name: string; namespace: number };
   mode: Mode | "auto";
   neighbourTimeout: number;
   interfaceInitDelay: number;

@@ -99,6 +99,20 @@ export class UnreachableError extends XvsError {
   }
 }
 
+/** There is no address to probe a VIP on a destination by. */
+export class ProbeError extends XvsError {
+  /** The VIP. */
+  readonly vip: string;
+  /** The destination's address. */
+  readonly destination: string;
+
+  constructor(vip: string, destination: string, reason: string) {
+    super(`Cannot probe VIP "${vip}" on destination "${destination}": ${reason}`);
+    this.vip = vip;
+    this.destination = destination;
+  }
+}
+
 /** A table is full. Nothing was changed. */
 export class TableFullError extends XvsError {
   /** The option of `create()` that sets the size of the table. */

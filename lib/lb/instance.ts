@@ -11,6 +11,8 @@ import {
   type Destination as DestinationEntry,
   DESTINATION_RECORD,
   type DestinationRecord,
+  PROBE,
+  type Probe as ProbeEntry,
   SERVICE,
   type Service as ServiceEntry,
   SERVICE_RECORD,
@@ -29,6 +31,8 @@ import { createInner, innerId, openInner } from "./inner_maps.ts";
 import { Links } from "./links.ts";
 import { LiveSettings } from "./live_settings.ts";
 import { load, type Sizes } from "./load.ts";
+import { ProbeEnds } from "./probe_ends.ts";
+import { Programs } from "./programs.ts";
 import { Store } from "./store.ts";
 import { CounterTable, Table } from "./table.ts";
 import type { AttachedInterface, Options } from "./types.ts";
@@ -42,7 +46,7 @@ export type Clock = () => bigint;
 /** What an instance is made of. */
 interface Parts {
   maps: ReadonlyMap<string, BpfMap>;
-  program: BpfProgram;
+  programs: Programs;
   settings: Uint8Array;
   /** The object, if this process loaded it. */
   object?: BpfObject;
@@ -58,6 +62,7 @@ export class Instance {
   readonly vips6: Table<VipEntry>;
   readonly rings: BpfMap;
   readonly destinations: Table<DestinationEntry>;
+  readonly probes: Table<ProbeEntry>;
   readonly denied4: BpfMap;
   readonly denied6: BpfMap;
   readonly flows4: BpfMap;
@@ -70,6 +75,8 @@ export class Instance {
   readonly destinationRecords: Table<DestinationRecord>;
   readonly retiredCounters: BpfMap;
   readonly links: Links;
+  /** Where this host's own probes come in. */
+  readonly probeEnds: ProbeEnds;
   /** Where it is pinned; undefined if it is not. */
   readonly store: Store | undefined;
   /** The program's clock; tests replace it together with the program's own. */
@@ -78,17 +85,15 @@ export class Instance {
   readonly #maps: ReadonlyMap<string, BpfMap>;
   readonly #settings: LiveSettings;
   readonly #document: DocumentMap;
-  readonly #program: BpfProgram;
   #inTransaction = false;
-  /** What replaced the program that this process loaded or opened first. */
-  #newer: BpfProgram | undefined;
-  #programRevision = 0n;
+  #programs: Programs;
+  #programsRevision = 0n;
 
-  private constructor({ maps, program, settings, object, store }: Parts) {
+  private constructor({ maps, programs, settings, object, store }: Parts) {
     this.#object = object;
     this.#maps = maps;
     this.#settings = new LiveSettings(settings);
-    this.#program = program;
+    this.#programs = programs;
     this.store = store;
     const map = (name: string) => this.map(name);
     this.services4 = new Table(map("services4"), SERVICE);
@@ -97,6 +102,7 @@ export class Instance {
     this.vips6 = new Table(map("vips6"), VIP);
     this.rings = map("rings");
     this.destinations = new Table(map("destinations"), DESTINATION);
+    this.probes = new Table(map("probes"), PROBE);
     this.denied4 = map("denied4");
     this.denied6 = map("denied6");
     this.flows4 = map("flows4");
@@ -110,6 +116,7 @@ export class Instance {
     this.retiredCounters = map("retired_counters");
     this.#document = new DocumentMap(map("documents"));
     this.links = new Links(this, map("interfaces"));
+    this.probeEnds = new ProbeEnds(this, map("interfaces"));
     this.sizes = {
       maxServices: map("service_records").maxEntries,
       maxDestinations: map("destination_records").maxEntries - 1,
@@ -135,7 +142,7 @@ export class Instance {
     stack.use(object);
     const instance = new Instance({
       maps: object.maps,
-      program: object.program("xvs"),
+      programs: stack.use(Programs.of(object)),
       settings: object.variable("settings"),
       object,
       ...(store && { store }),
@@ -150,7 +157,7 @@ export class Instance {
     };
     if (store) {
       for (const [name, map] of object.maps) store.pinMap(name, map);
-      store.pinProgram(instance.program);
+      store.pinPrograms(instance.programs);
     }
     stack.move();
     return instance;
@@ -171,10 +178,10 @@ export class Instance {
     const settings = map.view();
     const version = abiVersionOf(map, settings);
     if (version !== ABI_VERSION) throw otherAbi(name, version);
-    const program = stack.use(store.openProgram());
+    const programs = stack.use(store.openPrograms());
     const instance = new Instance({
       maps,
-      program,
+      programs,
       settings: settings.subarray(0, SETTINGS.size),
       store,
     });
@@ -182,20 +189,31 @@ export class Instance {
     return instance;
   }
 
-  /** The program that packets meet. */
+  /** The program that packets from the network meet. */
   get program(): BpfProgram {
-    // Another process may have replaced it.
-    if (this.store && this.#programRevision !== this.revision) {
-      this.useProgram(this.store.openProgram());
-    }
-    return this.#newer ?? this.#program;
+    return this.programs.get("xvs");
   }
 
-  /** Takes over the program that is in the place of the one before; interfaces are not told. */
-  useProgram(program: BpfProgram): void {
-    this.#newer?.close();
-    this.#newer = program;
-    this.#programRevision = this.revision;
+  /** The programs that packets meet. */
+  get programs(): Programs {
+    // Another process may have replaced them.
+    if (this.store && this.#programsRevision !== this.revision) {
+      this.usePrograms(this.store.openPrograms());
+    }
+    return this.#programs;
+  }
+
+  /** Takes over the programs that are in the place of those before; interfaces are not told. */
+  usePrograms(programs: Programs): void {
+    this.#programs.close();
+    this.#programs = programs;
+    this.#programsRevision = this.revision;
+  }
+
+  /** Has every interface run the programs that there are now. */
+  updateLinks(): void {
+    this.links.update();
+    this.probeEnds.update();
   }
 
   /** All maps, by their names in `bpf/maps.h`. */
@@ -299,10 +317,10 @@ export class Instance {
   /** Detaches what is not pinned, and closes all maps. */
   close(): void {
     this.links.close();
+    this.probeEnds.close();
     this.#object?.close();
     for (const map of this.#maps.values()) map.close();
-    this.#newer?.close();
-    this.#program.close();
+    this.#programs.close();
   }
 
   [Symbol.dispose](): void {

@@ -116,11 +116,7 @@ export class Links {
   assertHere(): void {
     const there = this.namespace;
     if (there === undefined || there === namespaceId()) return;
-    const name = namespaceName(there);
-    const where = name
-      ? `"${name}"; run this by "nsenter --net=/run/netns/${name}"`
-      : `${there}, which has no name`;
-    throw new NamespaceError(this.#instance.store?.name ?? "", where);
+    throw elsewhere(this.#instance.store?.name ?? "", there);
   }
 
   /** Has every interface run the program that the instance has now. */
@@ -178,6 +174,15 @@ export class Links {
   #remember(links: LinkRecord[]): void {
     this.#instance.document = { ...this.#instance.document, links };
   }
+}
+
+/** The error of an instance whose interfaces are in another network namespace. */
+export function elsewhere(instance: string, namespace: number): NamespaceError {
+  const name = namespaceName(namespace);
+  const where = name
+    ? `"${name}"; run this by "nsenter --net=/run/netns/${name}"`
+    : `${namespace}, which has no name`;
+  return new NamespaceError(instance, where);
 }
 
 function pinOf({ namespace, ifindex }: Pick<LinkRecord, "namespace" | "ifindex">): string {

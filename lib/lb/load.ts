@@ -151,6 +151,7 @@ function setSizes(object: BpfObject, sizes: Sizes): void {
   max(sizes.maxServices + 1, "retired_counters");
   // Slot 0 is nobody.
   max(sizes.maxDestinations + 1, "destinations", "destination_counters", "destination_records");
+  max(sizes.maxDestinations + 1, "probes"); // and so is number 0
   max(sizes.maxFlows, "flows4", "flows6");
   max(sizes.maxBlocked, "denied4", "denied6");
 }

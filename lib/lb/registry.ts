@@ -43,10 +43,16 @@ export class Registry {
   #vipIds!: Slots;
   #slots!: Slots;
   readonly #writer: TableWriter;
+  readonly #follow: () => void;
 
-  /** Reads what the maps hold; a change of another process that is under way may be seen half done. */
-  constructor(instance: Instance) {
+  /**
+   * Reads what the maps hold; a change of another process that is under way may be seen half done.
+   *
+   * @param follow does, as a part of each change, what follows from it
+   */
+  constructor(instance: Instance, follow: () => void = () => {}) {
     this.#instance = instance;
+    this.#follow = follow;
     this.#writer = new TableWriter(instance);
     this.#picture = this.#adopt(readPicture(instance)!);
     this.#revision = instance.revision & 1n ? -1n : instance.revision;
@@ -141,6 +147,7 @@ export class Registry {
         plans.filter((plan) => !plan.destinations).map((p) => serviceName(p.spec)),
       );
       await this.#remove([...names].flatMap((name) => this.services.get(name) ?? []));
+      this.#follow();
     });
     this.#revision = this.#instance.revision;
   }

@@ -6,6 +6,8 @@
 import type { Address } from "../net/address.ts";
 import type { NextHop, NextHopError } from "../net/next_hop.ts";
 import type { Instance } from "./instance.ts";
+import type { Pair } from "./probe_ends.ts";
+import type { ProbeLink, ProbeNetworks } from "./probe_link.ts";
 
 /** Where next hops come from: the kernel's tables, or a test. */
 export interface NextHopSource {
@@ -19,8 +21,15 @@ export interface NextHopSource {
   close(options?: { keep?: boolean }): Promise<void>;
 }
 
+/** What brings probes to the program: interfaces, or a test. */
+export interface ProbeLinks {
+  open(given: ProbeNetworks, attach: (pair: Pair) => void): Promise<ProbeLink>;
+  close(name: string): Promise<void>;
+}
+
 /** What tests put in the place of the real thing. */
 export interface Seams {
   nextHops?: NextHopSource;
   instance?: Instance;
+  probeLinks?: ProbeLinks;
 }

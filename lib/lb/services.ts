@@ -233,6 +233,30 @@ export class Services {
     });
   }
 
+  /**
+   * An address of the VIP's family by which programs of this host reach the VIP on that destination, by the way
+   * that clients' packets take: any port, TCP and UDP, whether there is such a service or not, and also while the
+   * destination is disabled. It stays the same as long as a service of the VIP has the destination.
+   *
+   * ```ts
+   * import { Client } from "../../mod.ts";
+   *
+   * await using client = await Client.create(["eth0"]);
+   * await client.setService({ address: "192.0.2.1", port: 80 }, { address: "10.0.0.2" });
+   * await client.openProbes();
+   * const response = await fetch(`http://${client.nat("192.0.2.1", "10.0.0.2")}/health`);
+   * ```
+   *
+   * @returns undefined if no service of the VIP has the destination
+   * @throws {ProbeError} when `openProbes()` was not called, or this host has no address of the VIP's family
+   */
+  nat(vip: string, destination: string): string | undefined {
+    return this.#core.probes.address(
+      unicast(vip, "address", "VIP"),
+      unicast(destination, "address", "Destination"),
+    );
+  }
+
   /** All VIPs. */
   vips(): VIP[] {
     this.#core.registry.refresh();

@@ -12,11 +12,14 @@ import {
 } from "./errors.ts";
 import type { Journal } from "./journal.ts";
 import { RUN_DIRECTORY } from "./lock.ts";
+import { PROGRAM_NAMES, type ProgramName, Programs } from "./programs.ts";
 
 const BPFFS = "/sys/fs/bpf";
 const ROOT = `${BPFFS}/xvs`;
 const PROGRAM = "program";
 const LINK = "link_";
+/** The pins of the links to the interfaces that probes come by. */
+export const PROBE_PINS = ["link_probe", "link_probe_host"] as const;
 /** Only what can never be the end of an instance's name: one that is not there yet, or not any more. */
 const NEW = "+new", OLD = "+old";
 
@@ -128,31 +131,33 @@ export class Store {
     return new Map(pins.map((pin) => [pin, BpfMap.openPinned(`${this.#directory}/${pin}`)]));
   }
 
-  /** Keeps the program. */
-  pinProgram(program: BpfProgram): void {
-    program.pin(`${this.#directory}/${PROGRAM}`);
+  /** Keeps the programs. */
+  pinPrograms(programs: Programs): void {
+    for (const name of PROGRAM_NAMES) programs.get(name).pin(this.#pathOf(name));
   }
 
-  /** The program that links run. */
-  openProgram(): BpfProgram {
-    return BpfProgram.openPinned(`${this.#directory}/${PROGRAM}`);
+  /** The programs that links run. The caller closes them. */
+  openPrograms(): Programs {
+    return new Programs((name) => BpfProgram.openPinned(this.#pathOf(name)));
   }
 
-  /** Keeps the program that is to replace the present one. */
-  pinNewProgram(program: BpfProgram): void {
-    program.pin(`${this.#directory}/${PROGRAM}${NEW}`);
+  /** Keeps the programs that are to replace the present ones. */
+  pinNewPrograms(programs: Programs): void {
+    for (const name of PROGRAM_NAMES) programs.get(name).pin(this.#pathOf(name) + NEW);
   }
 
-  /** There is no new program after all. */
-  discardNewProgram(): void {
-    const path = `${this.#directory}/${PROGRAM}${NEW}`;
-    if (exists(path)) Deno.removeSync(path);
+  /** There are no new programs after all. */
+  discardNewPrograms(): void {
+    for (const path of PROGRAM_NAMES.map((name) => this.#pathOf(name) + NEW)) {
+      if (exists(path)) Deno.removeSync(path);
+    }
   }
 
-  /** The new program, if there is one, becomes the present one. */
-  adoptNewProgram(): void {
-    const path = `${this.#directory}/${PROGRAM}`;
-    if (exists(`${path}${NEW}`)) Deno.renameSync(`${path}${NEW}`, path);
+  /** The new programs, as far as there are any, become the present ones. */
+  adoptNewPrograms(): void {
+    for (const path of PROGRAM_NAMES.map((name) => this.#pathOf(name))) {
+      if (exists(`${path}${NEW}`)) Deno.renameSync(`${path}${NEW}`, path);
+    }
   }
 
   /** The pins of links. */
@@ -192,6 +197,10 @@ export class Store {
   /** The change has been made. */
   clearJournal(): void {
     if (exists(this.#journal)) Deno.removeSync(this.#journal);
+  }
+
+  #pathOf(program: ProgramName): string {
+    return `${this.#directory}/${program === "xvs" ? PROGRAM : `${PROGRAM}_${program}`}`;
   }
 
   get #journal(): string {

@@ -117,6 +117,10 @@ export interface Info {
   interfaces: AttachedInterface[];
   /** One flow in how many is counted; 1 while they are few. */
   sampling: number;
+  /** Where this host's programs probe from over IPv4; undefined: `openProbes()` was not called. */
+  ipv4: string | undefined;
+  /** As `ipv4`, over IPv6; undefined also if this host has none. */
+  ipv6: string | undefined;
 }
 
 /** Who is told what happens; `console` is one. */

@@ -6,6 +6,7 @@
 import { XvsError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
 import { openObject } from "./load.ts";
+import { Programs } from "./programs.ts";
 
 /** Where the settings are, as the object calls it. Other global variables belong to the program. */
 const SETTINGS = ".data.settings";
@@ -33,12 +34,15 @@ export async function upgrade(instance: Instance, elf?: Uint8Array): Promise<voi
   }
   opened.load();
   const { store } = instance;
-  store?.pinNewProgram(opened.program("xvs"));
+  using stack = new DisposableStack();
+  const programs = stack.use(Programs.of(opened));
+  store?.pinNewPrograms(programs);
   await instance.transact(() => ({ upgrade: hash.toHex() }), () => {
     if (store) return completeUpgrade(instance, hash.toHex());
-    instance.useProgram(opened.program("xvs").duplicate());
+    stack.move();
+    instance.usePrograms(programs);
     instance.adjust({ objectHash: hash });
-    instance.links.update();
+    instance.updateLinks();
   });
 }
 
@@ -48,10 +52,10 @@ function unlike(why: string): XvsError {
   );
 }
 
-/** Carries an upgrade through whose program is pinned beside the present one, or in its place already. */
+/** Carries an upgrade through whose programs are pinned beside the present ones, or in their place already. */
 export function completeUpgrade(instance: Instance, hash: string): void {
-  instance.store!.adoptNewProgram();
+  instance.store!.adoptNewPrograms();
   instance.adjust({ objectHash: Uint8Array.fromHex(hash) });
-  instance.useProgram(instance.store!.openProgram());
-  instance.links.update();
+  instance.usePrograms(instance.store!.openPrograms());
+  instance.updateLinks();
 }

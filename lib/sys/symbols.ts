@@ -135,6 +135,10 @@ export const LIBC_SYMBOLS = {
   close: { parameters: ["i32"], result: "i32" },
   // int fcntl(int fd, int cmd, ... /* int arg */)
   fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // int socket(int domain, int type, int protocol)
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // int ioctl(int fd, unsigned long op, ... /* struct ifreq *arg */)
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
   // int clock_gettime(clockid_t clockid, struct timespec *tp)
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   // int getpagesize(void)

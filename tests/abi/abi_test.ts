@@ -132,7 +132,7 @@ Deno.test("destination mixes both orders", () => {
 
 Deno.test("settings holds numbers of 64 bits and lists", () => {
   const value: abi.Settings = {
-    abiVersion: 1,
+    abiVersion: 2,
     sampleMask: 0xffffffff,
     flowBudget: 8192,
     sampleBudget: 2,
@@ -147,15 +147,21 @@ Deno.test("settings holds numbers of 64 bits and lists", () => {
     watchdogNs: 0x0102030405060708n,
     revision: 7n,
     objectHash: new Uint8Array(32).fill(0xab),
+    probeIfindex: 5,
+    probeNet4: 0xf0100000,
+    probeMask4: 0x000fffff,
+    probeMask6: 0xffffffff,
+    probeNet6: new Uint8Array(16).fill(0xcd),
+    probeMac: hex("020000000003"),
     bonding: 1,
   };
   const bytes = hex(`
-    01000000 ffffffff 00200000 02000000 03000000 01020300
+    02000000 ffffffff 00200000 02000000 03000000 01020300
     01000000 02000000 03000000 04000000 05000000
     06000000 07000000 08000000 09000000 00000080
     1032547698badcfe 0000ffff ffffffff 0807060504030201
     0700000000000000 ${"ab".repeat(32)}
-    0100000000000000`);
+    05000000 f0100000 ffff0f00 ffffffff ${"cd".repeat(16)} 020000000003 01 00`);
   assertEquals(abi.SETTINGS.encode(value), bytes);
   assertEquals(abi.SETTINGS.decode(bytes), value);
 });

@@ -4,10 +4,10 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { kernelRelease, possibleCpus } from "../../lib/bpf/mod.ts";
+import { kernelRelease, possibleCpus, u32 } from "../../lib/bpf/mod.ts";
 import { type Reason, REASON_COUNTER, REASONS, type Settings } from "../../lib/lb/abi.gen.ts";
 import { Instance } from "../../lib/lb/instance.ts";
-import type { NextHopSource } from "../../lib/lb/seams.ts";
+import type { NextHopSource, ProbeLinks } from "../../lib/lb/seams.ts";
 import { Address } from "../../lib/net/address.ts";
 import { type NextHop, NextHopError } from "../../lib/net/next_hop.ts";
 import { Client, type Options } from "../../mod.ts";
@@ -23,6 +23,9 @@ export const IFINDEX = 1;
 
 /** The balancer's own addresses, from which tunnels start. */
 export const OUTER_SOURCE = { 4: "10.0.0.254", 6: "fd00::fe" } as const;
+
+/** The MAC of the interface that this host sends probes by. */
+export const PROBE_MAC = "02:00:00:00:00:0f";
 
 /** Each CPU has its share of the flows, and one of them may meet all packets of a test. */
 const SIZES = { maxServices: 64, maxDestinations: 256, maxFlows: 2048 * possibleCpus() };
@@ -123,6 +126,8 @@ export interface Arrival {
   ifindex?: number;
   /** How many bytes of no meaning stand before it. */
   poison?: number;
+  /** Whether it comes in where this host's own probes do. */
+  probe?: boolean;
 }
 
 /** What became of a packet. */
@@ -160,7 +165,16 @@ export class Balancer implements AsyncDisposable {
     const complete = { ...SIZES, trackMask: 0xffffffff, ...options };
     const instance = await Instance.load(complete, { manual_clock: 1 });
     const nextHops = new FakeNextHops();
-    const client = await Client.create([], complete, { instance, nextHops });
+    // Probes come by the loopback too.
+    const probeLinks: ProbeLinks = {
+      open: (given) => {
+        instance.map("interfaces").update(u32(IFINDEX), u32(IFINDEX));
+        const networks = { 4: given[4], 6: given[6] };
+        return Promise.resolve({ name: "lo", ifindex: IFINDEX, mac: PROBE_MAC, networks });
+      },
+      close: () => Promise.resolve(),
+    };
+    const client = await Client.create([], complete, { instance, nextHops, probeLinks });
     const balancer = new Balancer(client, instance, nextHops);
     instance.clock = () => balancer.nowNs;
     balancer.advance(1000);
@@ -211,7 +225,7 @@ export class Balancer implements AsyncDisposable {
     // Never the same bytes twice in the same place, and none that is zero.
     this.#salt = (this.#salt + 1) % 251;
     const metadata = Uint8Array.from({ length: poison }, (_, i) => 1 + (i * 31 + this.#salt) % 255);
-    const { program } = this.instance;
+    const program = this.instance.programs.get(arrival.probe ? "probe" : "xvs");
     const ran = program.testRun({ data: frame, ingressIfindex: ifindex, metadata });
     const action = ACTIONS[ran.retval];
     if (!action) throw new Error(`The program returned ${ran.retval}`);
@@ -220,9 +234,10 @@ export class Balancer implements AsyncDisposable {
 
   /** As it was at first, but for the time, for counters, and for which numbers come next. */
   async clear(): Promise<void> {
+    await this.client.closeProbes();
     for (const { service } of this.client.services()) await this.client.removeService(service);
     const { flows4, flows6 } = this.instance;
-    for (const table of [flows4, flows6]) {
+    for (const table of [flows4, flows6, this.instance.map("probe_flows")]) {
       const { keys, count } = table.lookupBatch();
       if (count > 0) table.deleteBatch(keys, count);
     }

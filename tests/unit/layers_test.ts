@@ -138,6 +138,7 @@ Deno.test("no file is longer than 400 lines without a reason in its first commen
   assertEquals(long, []);
 });
 
+/** The first after the licence. */
 function firstComment(text: string): string {
-  return /^(?:#!.*\n)?\s*(\/\*[^]*?\*\/|(?:(?:\/\/|#).*\n)+)/.exec(text)?.[1] ?? "";
+  return /^(?:#!.*\n|\/\* SPDX.*\n)?\s*(\/\*[^]*?\*\/|(?:(?:\/\/|#).*\n)+)/.exec(text)?.[1] ?? "";
 }
