@@ -3,7 +3,7 @@
 T =
 N = 1000000
 
-.PHONY: help demo test fuzz bench bpf verify check
+.PHONY: help demo test fuzz endurance bench bpf verify check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,12 @@ test: ## set up what is missing, and run all tests, or those of one folder: make
 fuzz: ## put hostile packets through the programs: make fuzz N=2000000
 	@scripts/setup.sh run
 	@deno run -A tests/fuzz/fuzz.ts --packets $(N)
+
+endurance: ## 10,000 of everything, and ten minutes of traffic with a change every 100 ms
+	@scripts/setup.sh run
+	@deno run -A tests/endurance/traffic.ts --seconds 600
+	@deno run -A --v8-flags=--expose-gc tests/endurance/cycles.ts --services 10000 --opens 10000 \
+		--clients 10000 --instances 10000
 
 bench: ## what a packet, a change and a table cost, beside floor programs
 	@scripts/setup.sh run
