@@ -115,7 +115,7 @@ function addServices(
     service.members.clear();
     byId.set(id, service);
     picture.services.set(name, service);
-    picture.serial = Math.max(picture.serial, serial + 1);
+    picture.serial = Math.max(picture.serial, (serial + 1) >>> 0);
   }
   return byId;
 }
@@ -172,6 +172,6 @@ function addDestinations(
   found.sort((a, b) => a.member.serial - b.member.serial);
   for (const { service, member } of found) {
     service.members.set(member.spec.address, member);
-    picture.serial = Math.max(picture.serial, member.serial + 1);
+    picture.serial = Math.max(picture.serial, (member.serial + 1) >>> 0);
   }
 }

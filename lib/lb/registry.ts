@@ -231,7 +231,7 @@ export class Registry {
           );
           const { generations } = this.#picture;
           const generation = generations[slot] = (generations[slot]! + 1) >>> 0 || 1;
-          step.added.push({ spec, nextHop, slot, generation, serial: this.#picture.serial++ });
+          step.added.push({ spec, nextHop, slot, generation, serial: this.#nextSerial() });
         }
       }
     } catch (error) {
@@ -251,7 +251,14 @@ export class Registry {
       vip = { id: this.#vipIds.take(full), address: Address.parse(spec.address), services: 0 };
       newVips.set(spec.address, vip);
     }
-    return newEntry(this.#instance, { id, vip, spec, serial: this.#picture.serial++ });
+    return newEntry(this.#instance, { id, vip, spec, serial: this.#nextSerial() });
+  }
+
+  /** After four thousand million it begins anew, and the order is another one until the next time. */
+  #nextSerial(): number {
+    const { serial } = this.#picture;
+    this.#picture.serial = (serial + 1) >>> 0;
+    return serial;
   }
 
   /** Gives back what #prepare() took: nothing of it can be seen by a packet. */

@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { elfOf } from "../../lib/bpf/mod.ts";
 import { OBJECT } from "../../lib/lb/xvs.gen.ts";
 import { Lab, LAB_ECHO_PORT } from "../../lib/net/lab.ts";
+import { run } from "../../lib/net/command.ts";
 import { neighbours } from "../../lib/net/ip.ts";
 import { Held } from "../../lib/net/lab_client.ts";
 import { Client, type Destination, type DestinationExtended, type Info } from "../../mod.ts";
@@ -62,6 +63,22 @@ Deno.test("lab: neighbours stay resolved without a process, as long as a destina
   } finally {
     await Client.remove(NAME).catch(() => {});
   }
+});
+
+Deno.test("lab: where ip netns exec hides the pins, the error says so", async () => {
+  const script = `import { Client } from "${new URL("../../mod.ts", import.meta.url)}";
+    for (const make of [() => Client.open("${NAME}"), () => Client.create([], { instance: "${NAME}" })]) {
+      await make().catch(({ name, message }) => console.log(name, message));
+    }`;
+  const { name } = lab.balancer.namespace;
+  const said = await run(["ip", "netns", "exec", name, Deno.execPath(), "eval", script]);
+  const [open, create] = said.split("\n");
+  assertStringIncludes(
+    open!,
+    `InstanceNotFoundError Instance "${NAME}" does not exist: there is no bpffs`,
+  );
+  assertStringIncludes(create!, `XvsError Cannot create instance "${NAME}": there is no bpffs`);
+  for (const line of [open, create]) assertStringIncludes(line!, "nsenter --net=/run/netns/NAME");
 });
 
 /** Has a process change a service over and over, and kills it at some time or other. */
