@@ -21,12 +21,14 @@ export type { Explanation } from "./lib/lb/explain.ts";
 export type { MadeUpPacket, TcpFlag } from "./lib/lb/made_up_packet.ts";
 export type { Flow, FlowFilter } from "./lib/lb/flows.ts";
 export type { InstanceInfo } from "./lib/lb/instances.ts";
-export {
-  type CompleteServiceSet,
-  type ServiceId,
-  Services,
-  type ServiceSet,
-} from "./lib/lb/services.ts";
+export { type ServiceId, Services } from "./lib/lb/services.ts";
+export type {
+  CompleteServiceSet,
+  CompleteState,
+  Difference,
+  ServiceSet,
+  State,
+} from "./lib/lb/state.ts";
 export { type DecapCounter, type DecapOptions, Decapsulator } from "./lib/lb/decap.ts";
 export * from "./lib/lb/errors.ts";
 export type {

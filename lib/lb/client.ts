@@ -19,6 +19,14 @@ import type { MadeUpPacket } from "./made_up_packet.ts";
 import type { ProbeOptions } from "./probes.ts";
 import type { Seams } from "./seams.ts";
 import { Services } from "./services.ts";
+import {
+  type CompleteState,
+  completeState,
+  type Difference,
+  differences,
+  type State,
+  wishesFor,
+} from "./state.ts";
 import { checkInstanceName, Store } from "./store.ts";
 import type { Info, OpenOptions, Options } from "./types.ts";
 import { upgrade } from "./upgrade.ts";
@@ -165,6 +173,38 @@ export class Client extends Services implements AsyncDisposable {
   async setConfig(config: Config): Promise<void> {
     const complete = completeConfig(config);
     await this.#core.change(() => this.#core.configure(complete));
+  }
+
+  /** All that the instance is, as `setState()` takes it. */
+  state(): CompleteState {
+    this.#core.registry.refresh();
+    return structuredClone(this.#core.state());
+  }
+
+  /**
+   * Makes the instance be as given, in one change; what is left out of the state stays as it is.
+   *
+   * @param dryRun only tells the difference
+   * @returns what was otherwise
+   * @throws what `setConfig()`, `setServices()` and `block()` do; nothing was changed
+   */
+  async setState(state: State, { dryRun = false } = {}): Promise<Difference[]> {
+    const compare = () => {
+      const before = this.state();
+      const after = completeState(state, before);
+      return { before, after, different: differences(before, after) };
+    };
+    if (dryRun) return compare().different;
+    return await this.#core.change(async () => {
+      const { before, after, different } = compare();
+      const wishes = wishesFor(before.services, after.services);
+      if (different.some(({ what }) => what === "config" || what === "block")) {
+        await this.#core.configure(after.config, wishes, after.block);
+      } else if (different.length > 0) {
+        await this.#core.commit(wishes);
+      }
+      return different;
+    });
   }
 
   /**

@@ -12,14 +12,15 @@ import { ReadOnlyError, XvsError } from "./errors.ts";
 import { Explainer } from "./explain.ts";
 import { Flows } from "./flows.ts";
 import type { Instance } from "./instance.ts";
-import { type Journal, restorePlans } from "./journal.ts";
+import { type Journal, restorePlans, storePlans } from "./journal.ts";
 import { InstanceLock } from "./lock.ts";
-import type { Entry } from "./model.ts";
+import type { Entry, Plan } from "./model.ts";
 import { Planner, type Wish } from "./planner.ts";
 import { closeProbeLink, openProbeLink } from "./probe_link.ts";
 import { Probes } from "./probes.ts";
 import { Registry } from "./registry.ts";
 import type { NextHopSource, ProbeLinks } from "./seams.ts";
+import type { CompleteServiceSet, CompleteState } from "./state.ts";
 import { Store } from "./store.ts";
 import { Statistics } from "./statistics.ts";
 import { type Destination, type Logger, serviceName } from "./types.ts";
@@ -137,27 +138,70 @@ export class Core {
     await this.#letGo(before);
   }
 
+  /** All services with their destinations. */
+  serviceSets(): CompleteServiceSet[] {
+    return [...this.registry.services.values()].map((entry) => ({
+      service: entry.spec,
+      destinations: destinationsOf(entry),
+    }));
+  }
+
+  /** All that the instance is. */
+  state(): CompleteState {
+    return {
+      config: this.instance.document.config,
+      services: this.serviceSets(),
+      block: this.denyList.list().map(({ prefix }) => prefix).sort(),
+    };
+  }
+
   /**
-   * Puts a configuration into force, for all services or not at all.
+   * Puts a configuration into force together with services, all or nothing. Services that are not wished for
+   * otherwise stay.
    *
+   * @param sources what is to be blocked instead of what is
    * @throws {UnreachableError} when there is no way to a destination any more
    */
-  async configure(config: CompleteConfig): Promise<void> {
+  async configure(
+    config: CompleteConfig,
+    wishes: readonly Wish[] = [],
+    sources?: readonly string[],
+  ): Promise<void> {
     if (this.instance.store) this.instance.links.assertHere();
-    if (sameNetworks(config, this.#config)) {
-      await this.registry.commit(this.#planner.keep(), { config });
-      this.#config = config;
-      return;
-    }
-    const nextHops = this.#newNextHops(config);
+    const before = this.registry.addresses();
+    const block = sources && this.denyList.changeTo(sources);
+    const nextHops = sameNetworks(config, this.#config)
+      ? this.#nextHops
+      : this.#newNextHops(config);
     try {
-      const plans = await this.#newPlanner(nextHops).planAnew();
-      await this.registry.commit(plans, { config });
+      const plans = await this.#plansFor(config, wishes, nextHops);
+      const journal = () => ({ plans: storePlans(plans), config, ...block?.journal });
+      await this.instance.transact(journal, async () => {
+        await this.registry.commit(plans, { config });
+        block?.carryOut();
+      });
     } catch (error) {
       if (nextHops !== this.#nextHops) await nextHops.close();
       throw error;
     }
     await this.#useConfig(config, nextHops);
+    await this.#letGo(before);
+  }
+
+  /** Plans for all services: those wished for, and those that stay. */
+  async #plansFor(
+    config: CompleteConfig,
+    wishes: readonly Wish[],
+    nextHops: NextHopSource,
+  ): Promise<Plan[]> {
+    const wished = new Set(wishes.map(({ spec }) => serviceName(spec)));
+    const kept = this.#planner.keep().filter(({ spec }) => !wished.has(serviceName(spec)));
+    if (sameNetworks(config, this.#config)) return [...kept, ...await this.#planner.plan(wishes)];
+    const stay = kept.map(({ spec, destinations }) => ({
+      spec,
+      destinations: destinations!.map(({ spec }) => spec),
+    }));
+    return await this.#newPlanner(nextHops).planAnew([...stay, ...wishes]);
   }
 
   /** Gives back what the instance has of the host: interfaces for probes, neighbours that are kept. */
@@ -246,9 +290,9 @@ export class Core {
   async #useConfig(config: CompleteConfig, nextHops: NextHopSource): Promise<void> {
     const before = this.#nextHops;
     this.#config = config;
+    if (before === nextHops) return;
     this.#nextHops = nextHops;
     this.#planner = this.#newPlanner(nextHops);
-    if (before === nextHops) return;
     await before.close({ keep: this.instance.store !== undefined });
     const followed = this.#following;
     this.follow();

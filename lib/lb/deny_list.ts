@@ -16,6 +16,12 @@ export interface BlockedPrefix {
   packets: bigint;
 }
 
+/** A change of what is blocked, checked and not yet made. */
+export interface DenyListChange {
+  readonly journal: { readonly block: string[]; readonly unblock: string[] };
+  carryOut(): void;
+}
+
 /** The kernel's tries are the only record. */
 export class DenyList {
   readonly #instance: Instance;
@@ -36,20 +42,7 @@ export class DenyList {
    * @throws {TableFullError} when there is no room
    */
   async block(texts: readonly string[]): Promise<void> {
-    const known = new Set(this.list().map(({ prefix }) => prefix));
-    const prefixes = new Map(texts.map(prefixOf).map((prefix) => [nameOf(prefix), prefix]));
-    const added = [...prefixes].filter(([name]) => !known.has(name)).map(([, prefix]) => prefix);
-    const limit = this.#instance.sizes.maxBlocked;
-    for (const family of [4, 6] as const) {
-      const before = [...known].filter((name) => name.includes(":") === (family === 6)).length;
-      const excess = added.filter((prefix) => prefix.family === family)[limit - before];
-      if (excess) throw new TableFullError(`prefix "${nameOf(excess)}"`, "maxBlocked", limit);
-    }
-    if (added.length === 0) return;
-    await this.#instance.transact(() => ({ block: added.map(nameOf) }), () => {
-      for (const prefix of added) this.#tables[prefix.family].set(keyOf(prefix), { packets: 0n });
-      this.tellProgram();
-    });
+    await this.#replace([...this.#names(), ...texts]);
   }
 
   /**
@@ -58,11 +51,44 @@ export class DenyList {
    * @throws {InvalidValueError} when one is neither prefix nor address; nothing was changed
    */
   async unblock(texts: readonly string[]): Promise<void> {
-    const prefixes = texts.map(prefixOf);
-    await this.#instance.transact(() => ({ unblock: prefixes.map(nameOf) }), () => {
-      for (const prefix of prefixes) this.#tables[prefix.family].delete(keyOf(prefix));
-      this.tellProgram();
-    });
+    const gone = new Set(texts.map(prefixOf).map(nameOf));
+    await this.#replace(this.#names().filter((name) => !gone.has(name)));
+  }
+
+  /**
+   * What is to be done so that these prefixes are blocked and no others.
+   *
+   * @throws {InvalidValueError} when one is neither prefix nor address
+   * @throws {TableFullError} when there is no room
+   */
+  changeTo(texts: readonly string[]): DenyListChange {
+    const known = new Set(this.#names());
+    const wanted = new Map(texts.map(prefixOf).map((prefix) => [nameOf(prefix), prefix]));
+    const limit = this.#instance.sizes.maxBlocked;
+    for (const family of [4, 6] as const) {
+      const excess = [...wanted.values()].filter((prefix) => prefix.family === family)[limit];
+      if (excess) throw new TableFullError(`prefix "${nameOf(excess)}"`, "maxBlocked", limit);
+    }
+    const added = [...wanted.values()].filter((prefix) => !known.has(nameOf(prefix)));
+    const removed = [...known].filter((name) => !wanted.has(name)).map(prefixOf);
+    return {
+      journal: { block: added.map(nameOf), unblock: removed.map(nameOf) },
+      carryOut: () => {
+        for (const prefix of removed) this.#tables[prefix.family].delete(keyOf(prefix));
+        for (const prefix of added) this.#tables[prefix.family].set(keyOf(prefix), { packets: 0n });
+        this.tellProgram();
+      },
+    };
+  }
+
+  async #replace(texts: readonly string[]): Promise<void> {
+    const { journal, carryOut } = this.changeTo(texts);
+    if (journal.block.length + journal.unblock.length === 0) return;
+    await this.#instance.transact(() => journal, carryOut);
+  }
+
+  #names(): string[] {
+    return this.list().map(({ prefix }) => prefix);
   }
 
   /** What is blocked. */
@@ -91,6 +117,15 @@ function keyOf({ family, network, length }: Prefix): Uint8Array {
   if (family === 6) return PREFIX6.encode({ length, address: network.bytes });
   const address = new DataView(network.bytes.slice().buffer).getUint32(0);
   return PREFIX4.encode({ length, address });
+}
+
+/**
+ * The name that {@linkcode DenyList.list} gives a prefix or an address.
+ *
+ * @throws {InvalidValueError} when it is neither
+ */
+export function prefixName(text: string): string {
+  return nameOf(prefixOf(text));
 }
 
 function prefixOf(text: string): Prefix {

@@ -86,18 +86,17 @@ export class Planner {
   }
 
   /**
-   * Plans for all services, with next hops as if none were known.
+   * Plans for wishes, with next hops as if none were known.
    *
    * @throws {InvalidValueError} when a destination is behind a router and has no tunnel
    * @throws {UnreachableError} when there is no way to a destination
    */
-  async planAnew(): Promise<Plan[]> {
-    const plans = this.keep();
-    const specs = plans.flatMap(({ destinations }) => destinations!.map(({ spec }) => spec));
+  async planAnew(wishes: readonly Wish[]): Promise<Plan[]> {
+    const specs = wishes.flatMap(({ destinations }) => destinations ?? []);
     const ways = await this.#ways(specs, this.#options.timeoutMs);
-    return plans.map(({ spec, destinations }) => ({
+    return wishes.map(({ spec, destinations }) => ({
       spec,
-      destinations: destinations!.map(({ spec }) => ({
+      destinations: destinations?.map((spec) => ({
         spec,
         nextHop: passable(spec, ways.get(spec.address)!),
       })),

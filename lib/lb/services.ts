@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { refuseTwice } from "./checks.ts";
 import { type Core, destinationsOf } from "./core.ts";
 import {
   DestinationExistsError,
@@ -13,7 +12,13 @@ import {
   VipNotFoundError,
 } from "./errors.ts";
 import type { Entry } from "./model.ts";
-import type { Wish } from "./planner.ts";
+import {
+  type CompleteServiceSet,
+  completeSets,
+  type ServiceSet,
+  wishesFor,
+  wishOf,
+} from "./state.ts";
 import {
   completeDestination,
   completeService,
@@ -28,18 +33,6 @@ import {
 
 /** Which service is meant; the other fields of a `Service` do not matter. */
 export type ServiceId = Pick<Service, "address" | "port" | "protocol">;
-
-/** A service with its destinations. */
-export interface ServiceSet {
-  service: Service;
-  destinations: Destination[];
-}
-
-/** The same with every field set. */
-export interface CompleteServiceSet extends ServiceSet {
-  service: Required<Service>;
-  destinations: Required<Destination>[];
-}
 
 /** The services of an instance. Whatever is asked, the answer includes what other processes have changed. */
 export class Services {
@@ -217,19 +210,9 @@ export class Services {
    */
   editServices(edit: (services: CompleteServiceSet[]) => readonly ServiceSet[]): Promise<void> {
     return this.#core.change(() => {
-      const before = new Map([...this.#core.registry.services].map(([name, entry]) => [name, {
-        service: entry.spec,
-        destinations: destinationsOf(entry),
-      }]));
-      const sets = completeSets(edit(structuredClone([...before.values()])));
-      const names = new Set(sets.map(({ service }) => serviceName(service)));
-      const gone = [...before].filter(([name]) => !names.has(name))
-        .map(([, { service }]) => ({ spec: service, destinations: undefined }));
-      const changed = sets.filter((set) => {
-        const known = before.get(serviceName(set.service));
-        return JSON.stringify(known) !== JSON.stringify(set);
-      });
-      return this.#core.commit([...gone, ...changed.map(wishOf)]);
+      const before = this.#core.serviceSets();
+      const after = completeSets(edit(structuredClone(before)));
+      return this.#core.commit(wishesFor(before, after));
     });
   }
 
@@ -294,21 +277,4 @@ export class Services {
     }
     return entry;
   }
-}
-
-function wishOf({ service, destinations }: CompleteServiceSet): Wish {
-  return { spec: service, destinations };
-}
-
-function completeSets(sets: readonly ServiceSet[]): CompleteServiceSet[] {
-  const complete = sets.map(({ service, destinations }) => ({
-    service: completeService(service),
-    destinations: destinations.map(completeDestination),
-  }));
-  refuseTwice(complete.map(({ service }) => serviceName(service)), "service");
-  for (const { service, destinations } of complete) {
-    const ofService = ` of service "${serviceName(service)}"`;
-    refuseTwice(destinations.map(({ address }) => address), "destination", ofService);
-  }
-  return complete;
 }

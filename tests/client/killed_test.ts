@@ -58,6 +58,14 @@ const CHANGES: Record<string, [method: string, ...args: unknown[]]> = {
     outerSource4: "10.9.0.0/16",
     ipv4VLANs: { 1: "10.0.0.254/24" },
   }],
+  "all becomes something else": ["setState", {
+    config: { unknownPort: "pass" },
+    services: [
+      { service: HTTP, destinations: [B, C, D] },
+      { service: NEW, destinations: [A] },
+    ],
+    block: ["203.0.113.0/24"],
+  }],
 };
 
 /** An instance whose changes are cut short. */
