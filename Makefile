@@ -28,7 +28,7 @@ endurance: ## 10,000 of everything, and ten minutes of traffic with a change eve
 	@deno run -A --v8-flags=--expose-gc tests/endurance/cycles.ts --services 10000 --opens 10000 \
 		--clients 10000 --instances 10000
 
-bench: ## what a packet, a change and a table cost, beside floor programs
+bench: ## what a packet, a change and a table cost, and throughput, beside floor programs
 	@scripts/setup.sh run
 	@deno run -A scripts/bench.ts
 

@@ -16,11 +16,15 @@ import {
   packetTable,
   targets,
   targetTable,
+  throughputTable,
   timingTable,
 } from "./bench/report.ts";
+import { measureThroughput } from "./bench/throughput.ts";
 import { main, print, toJson, UsageError, whole } from "./common.ts";
 
-const PARTS = ["packets", "control", "memory"];
+const PARTS = ["packets", "control", "memory", "throughput"];
+/** Of one run of throughput; and at most so many rounds of them. */
+const THROUGHPUT = { ms: 500, rounds: 3 };
 
 const HELP = `What a packet, a change and a table cost on this machine.
 
@@ -31,6 +35,9 @@ Usage: bench.ts [--part PART]... [--case TEXT] [--rounds N] [--repeat N] [--json
            what a program itself takes. The hosts of others are noisy: compare within one run.
   control  milliseconds from a call to the maps that packets meet
   memory   bytes of kernel memory, by the kernel's own account
+  throughput
+           packets per second through a veth, in a network namespace of its own, beside what the
+           kernel forwards between the same two interfaces
 
 Options:
   --part PART  one of the above; may be repeated (default: all)
@@ -88,6 +95,10 @@ await main(async () => {
   show("control", parts.includes("control") ? await measureControlPlane(rounds) : [], timingTable);
   const memory = parts.includes("memory") ? await measureMemory() : [];
   show("memory", memory, memoryTable);
+  if (parts.includes("throughput")) {
+    const rates = await measureThroughput(Math.min(rounds, THROUGHPUT.rounds), THROUGHPUT.ms);
+    show("throughput", rates, throughputTable);
+  }
   show("targets", targets(packets, memory), targetTable);
   if (args.plot) await Deno.writeTextFile(args.plot, plot(packets, host()));
 });

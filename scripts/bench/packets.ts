@@ -57,7 +57,7 @@ class Subject {
     this.#runner = runner;
     this.#instance = instance;
     const { traffic, growth, action, floor } = each;
-    const program = floor ? runner.floor(floor) : instance.program;
+    const program = floor ? runner.program(floor) : instance.program;
     this.#course = runner.course({ program, traffic, growth, action });
     this.#warmUp = Math.max(WARM_UP.least, Math.min(WARM_UP.most, traffic.flows));
     if (each.introduced) runner.introduce(this.#course);

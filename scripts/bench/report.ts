@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { table } from "../common.ts";
+import { siRate, table } from "../common.ts";
 import type { Timing } from "./control_plane.ts";
 import type { Memory } from "./memory.ts";
 import type { Measurement } from "./packets.ts";
+import type { Throughput } from "./throughput.ts";
 
 /** The processor, the kernel and the date. */
 export function host(): string {
@@ -45,6 +46,24 @@ export function memoryTable(memory: readonly Memory[]): string {
   return table(memory.map(({ name, bytes }) => ({
     "bytes of kernel memory": name,
     each: bytes ?? "unknown",
+  })));
+}
+
+/** Packets per second. */
+export function throughputTable(list: readonly Throughput[]): string {
+  const kernel = new Map(
+    list.filter(({ way }) => way === "kernel forwarding").map((
+      each,
+    ) => [each.queues, each.mostPps]),
+  );
+  return table(list.map(({ way, queues, mostPps, medianPps, arrivedShare, busyCpus }) => ({
+    "packets per second": way,
+    queues,
+    most: siRate(mostPps),
+    median: siRate(medianPps),
+    "of the kernel's": (mostPps / kernel.get(queues)!).toFixed(2),
+    arrived: `${(100 * arrivedShare).toFixed(1)} %`,
+    "CPUs busy": busyCpus.toFixed(1),
   })));
 }
 

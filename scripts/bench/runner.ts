@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { BpfObject, type BpfProgram, Btf, elfOf, u32 } from "../../lib/bpf/mod.ts";
+import {
+  BpfObject,
+  type BpfProgram,
+  Btf,
+  elfOf,
+  type TestRunResult,
+  u32,
+} from "../../lib/bpf/mod.ts";
 import type { Instance } from "../../lib/lb/instance.ts";
 import { OBJECT } from "./object.gen.ts";
 import { familyOf, type Template, template, type Traffic } from "./traffic.ts";
@@ -60,8 +67,8 @@ export class Runner implements Disposable {
     return new Runner(object, offsets);
   }
 
-  /** A floor by its name in `bpf/bench.bpf.c`. */
-  floor(name: string): BpfProgram {
+  /** A program by its name in `bpf/bench.bpf.c`. */
+  program(name: string): BpfProgram {
     return this.#object.program(name);
   }
 
@@ -82,13 +89,36 @@ export class Runner implements Disposable {
    * @throws {Error} when the program did something else than it was to
    */
   run(course: Course, packets: number): number {
-    return this.#run(course, packets, ORDER.later);
+    return this.#run(course, packets, ORDER.later).durationNs;
   }
 
-  #run(course: Course, packets: number, order: number): number {
-    const { program, traffic, growth, action } = course;
-    const { frame, words, ipSum, transportSum } = course.template;
-    this.#object.map("target").update(u32(0), u32(program.fd));
+  /** The next packet alone, as the program leaves it. */
+  send(course: Course): Uint8Array {
+    return this.#run(course, 1, ORDER.later).data.slice();
+  }
+
+  /** Gets send4 ready to make live frames of IPv4 traffic, and to send them out of an interface. */
+  aim(traffic: Traffic, egress: number): { program: BpfProgram; frame: Uint8Array } {
+    const made = template(traffic);
+    this.#load({ traffic, template: made, growth: 0, next: 0 }, ORDER.later, egress);
+    return { program: this.program("send4"), frame: made.frame };
+  }
+
+  /** How many packets the program sink has met. */
+  get arrived(): bigint {
+    const values = this.#object.map("arrived").lookupPerCpu(u32(0))!;
+    return values.reduce(
+      (sum, { buffer, byteOffset }) => sum + new DataView(buffer, byteOffset).getBigUint64(0, true),
+      0n,
+    );
+  }
+
+  #load(
+    { traffic, growth, next, template }: Pick<Course, "traffic" | "growth" | "next" | "template">,
+    order: number,
+    egress = 0,
+  ): DataView {
+    const { frame, words, ipSum, transportSum } = template;
     const bench = this.#object.variable("bench");
     const view = new DataView(bench.buffer, bench.byteOffset, bench.byteLength);
     const at = (name: string) => this.#offsets.get(name)!;
@@ -102,11 +132,21 @@ export class Runner implements Disposable {
     set("flows", traffic.flows);
     set("half", Math.ceil(Math.log2(traffic.flows) / 2));
     set("order", order);
-    set("next", course.next);
+    set("next", next);
     set("vips", traffic.vips);
+    set("egress", egress);
     bench.set(frame.subarray(0, 34), at("outer"));
-    const { retval, durationNs } = this.#object.program(`wrap${familyOf(traffic)}`)
+    return view;
+  }
+
+  #run(course: Course, packets: number, order: number): TestRunResult {
+    const { program, traffic, growth, action, template: { frame } } = course;
+    const at = (name: string) => this.#offsets.get(name)!;
+    this.#object.map("target").update(u32(0), u32(program.fd));
+    const view = this.#load(course, order);
+    const result = this.program(`wrap${familyOf(traffic)}`)
       .testRun({ data: frame, repeat: packets, sizeOut: frame.length + 256 });
+    const { retval } = result;
     course.next = view.getUint32(at("next"), true);
     const [runs, wrong, failed] = ["runs", "wrong", "failed"]
       .map((name) => Number(view.getBigUint64(at(name), true)));
@@ -117,7 +157,7 @@ export class Runner implements Disposable {
           `${wrong} frames of another length, ${failed} of ${runs} not run at all`,
       );
     }
-    return durationNs;
+    return result;
   }
 
   [Symbol.dispose](): void {
