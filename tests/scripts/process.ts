@@ -89,11 +89,13 @@ export class Script implements AsyncDisposable {
   readonly #stderr: Promise<string>;
   /** All that it has written to standard output. */
   stdout = "";
+  /** All that it has written to standard error. */
+  stderr = "";
 
   private constructor(child: Deno.ChildProcess) {
     this.#child = child;
     this.#output = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    this.#stderr = new Response(child.stderr).text();
+    this.#stderr = this.#listen(child.stderr);
   }
 
   /** Starts it, on a node or on this host, and returns when it has said its first line. */
@@ -132,6 +134,15 @@ export class Script implements AsyncDisposable {
     }
   }
 
+  /** Waits until what was written to standard error contains a text. */
+  async complains(text: string): Promise<void> {
+    const deadline = performance.now() + DEADLINE_MS;
+    while (!this.stderr.includes(text)) {
+      if (performance.now() > deadline) throw new Error(`It says "${this.stderr}", not "${text}"`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
   /** Waits until it ends, by a signal if one is given. */
   async end(signal?: Deno.Signal): Promise<Outcome> {
     if (signal) this.#kill(signal);
@@ -147,6 +158,11 @@ export class Script implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end("SIGKILL");
+  }
+
+  async #listen(stderr: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<string> {
+    for await (const text of stderr.pipeThrough(new TextDecoderStream())) this.stderr += text;
+    return this.stderr;
   }
 
   #kill(signal: Deno.Signal): void {

@@ -15,6 +15,7 @@ const COMPLETE: Record<string, string> = {
   curl: "",
   ping: "",
   sysctl: "",
+  jq: "",
   deno: "echo 'deno 2.9.6 (stable, release)'",
   npm: 'echo "npm $*" >> $STUBS/log; cp $STUBS/new-deno $STUBS/deno',
   "new-deno": "echo 'deno 2.9.6'",
