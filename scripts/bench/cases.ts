@@ -228,23 +228,27 @@ function scale(): Case[] {
     const name = `${count.toLocaleString("en")} service${count === 1 ? "" : "s"}`;
     const one = ipip("services", `${name}, packets to one`, `${count} services`);
     const all = ipip("services", `${name}, packets to all`, `${count} services`, { vips: count });
-    const [toOne, toAll] = ["packets to one", "packets to all"].map((curve): Point => (
-      { plot: "services", curve, x: count }
-    ));
-    return count === 1
-      ? [{ ...one, name, points: [toOne!, toAll!] }]
-      : [{ ...one, points: [toOne!] }, { ...all, points: [toAll!] }];
+    const [toOne, toAll, least] = ["packets to one", "packets to all", "floor_ring, to all"]
+      .map((curve): Point => ({ plot: "services", curve, x: count }));
+    return [
+      count === 1 ? { ...one, name, points: [toOne!, toAll!] } : { ...one, points: [toOne!] },
+      ...count === 1 ? [] : [{ ...all, points: [toAll!] }],
+      { ...asFloor(all), points: [least!] },
+    ];
   });
-  const destinations = [2, 255, 10_000].map((count): Case => ({
-    ...ipip(
-      "destinations",
-      `${count.toLocaleString("en")} destinations`,
-      `${count} destinations`,
-      { flows: 65536 },
-    ),
-    points: [{ plot: "destinations", curve: "65,536 flows", x: count }],
-  }));
+  const destinations = [2, 255, 10_000].flatMap((count): Case[] => {
+    const name = `${count.toLocaleString("en")} destinations`;
+    const all = ipip("destinations", name, `${count} destinations`, { flows: 65536 });
+    const [ours, least] = ["65,536 flows", "floor_ring"]
+      .map((curve): Point => ({ plot: "destinations", curve, x: count }));
+    return [{ ...all, points: [ours!] }, { ...asFloor(all), points: [least!] }];
+  });
   return [...services, ...destinations];
+}
+
+/** The same by floor_ring, which meets the same tables: what they cost anybody. */
+function asFloor(each: Case): Case {
+  return { ...each, name: `floor_ring, ${each.name}`, floor: "floor_ring" };
 }
 
 /** All of them. */

@@ -101,6 +101,9 @@ function median(numbers: readonly number[]): number {
 /** The cases that others are compared with. */
 export const BASE = { 4: "floor_tx, IPv4", 6: "floor_tx, IPv6", ring: "floor_ring, IPv4" };
 
+/** The balancer that they are measured on. */
+const BASES = "stateless";
+
 /**
  * Measures the cases.
  *
@@ -113,13 +116,18 @@ export async function measurePackets(
 ): Promise<Measurement[]> {
   await using stack = new AsyncDisposableStack();
   const balancers = new Map<string, Balancer>();
-  for (const name of new Set(["stateless", ...cases.map(({ balancer }) => balancer)])) {
+  for (const name of new Set([BASES, ...cases.map(({ balancer }) => balancer)])) {
     balancers.set(name, stack.use(await BALANCERS[name]!()));
   }
-  const runner = stack.use(await Runner.create(balancers.get("stateless")!.instance));
-  const subjects = cases.map((each) =>
-    new Subject(each, runner, balancers.get(each.balancer)!.instance)
-  );
+  // A floor reads the tables of its balancer.
+  const runners = new Map<string, Runner>();
+  for (const name of new Set(cases.map(({ balancer, floor }) => floor ? balancer : BASES))) {
+    runners.set(name, stack.use(await Runner.create(balancers.get(name)!.instance)));
+  }
+  const subjects = cases.map((each) => {
+    const runner = runners.get(each.floor ? each.balancer : BASES)!;
+    return new Subject(each, runner, balancers.get(each.balancer)!.instance);
+  });
   for (let round = 0; round < rounds; round++) {
     for (const subject of subjects) subject.measure(repeat);
     progress(round + 1);

@@ -29,9 +29,8 @@ async function bench(...args: string[]): Promise<{ code: number; stdout: string;
 
 /** The first frames of a case, as the program leaves them. */
 async function frames(each: Case, count: number): Promise<Packet[]> {
-  await using stateless = await BALANCERS.stateless!();
   await using own = await BALANCERS[each.balancer]!();
-  using runner = await Runner.create(stateless.instance);
+  using runner = await Runner.create(own.instance);
   const { floor, traffic, growth, action } = each;
   const program = floor ? runner.program(floor) : own.instance.program;
   const course = runner.course({ program, traffic, growth, action });
