@@ -15,7 +15,7 @@ demo: ## set up what is missing, and show the balancer at work in network namesp
 test: ## set up what is missing, and run all tests, or those of one folder: make test T=packets
 	@scripts/setup.sh run
 	@rm -rf coverage
-	@deno test -A --coverage=coverage --coverage-raw-data-only tests/$(T)
+	@tests/alone.sh deno test -A --coverage=coverage --coverage-raw-data-only tests/$(T)
 	@deno coverage --exclude='/tests/|\.gen\.ts$$' coverage
 
 fuzz: ## put hostile packets through the programs: make fuzz N=2000000
