@@ -127,12 +127,12 @@ always_inline __u32 claimed_by(struct question *q, const void *key, __u64 now, e
 {
 	struct ring_past *past;
 	__u64 hash = q->hash;
-	__u32 index = 1;
+	__u32 index = 1, service = q->service; /* a copy: see ask_flows6() */
 	void *ring;
 
 	if (!(q->current & RING_TRACKED))
 		return q->choice.slot;
-	ring = bpf_map_lookup_elem(&rings, &q->service);
+	ring = bpf_map_lookup_elem(&rings, &service);
 	if (!ring || !within_window(ring, now))
 		return q->choice.slot;
 	past = bpf_map_lookup_elem(ring, &index);

@@ -172,18 +172,17 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 	struct ipv6hdr *ip6;
 	struct iphdr *ip4;
 	struct icmp *icmp;
+	const struct ipv6hdr *asked6;
+	const struct iphdr *asked4;
 	__be16 protocol;
-	union {
-		struct iphdr ip4;
-		struct ipv6hdr ip6;
-	} asked;
 
 	protocol = parse_ethernet(&c, &p);
 	if (!p.ethernet || c.at + ip_size > c.end)
 		return 0;
 	turn_macs(macs, p.ethernet);
-	copy_words(&asked, c.at, ip_size / 4);
-	quoted = family == IPV4 ? bpf_ntohs(asked.ip4.tot_len) : ip_size + bpf_ntohs(asked.ip6.payload_len);
+	asked4 = c.at;
+	asked6 = c.at;
+	quoted = family == IPV4 ? bpf_ntohs(asked4->tot_len) : ip_size + bpf_ntohs(asked6->payload_len);
 	if (quoted > ICMP_QUOTE)
 		quoted = ICMP_QUOTE;
 	link = sizeof(struct ethhdr) + p.tags * sizeof(struct tag);
@@ -194,10 +193,13 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 
 	c.at = (void *)(long)ctx->data;
 	c.end = (void *)(long)ctx->data_end;
-	if (!write_link(ctx, &c, macs, p.tags, p.outer, p.vlan, protocol) || c.at + ip_size > c.end)
+	if (!write_link(ctx, &c, macs, p.tags, p.outer, p.vlan, protocol) ||
+	    c.at + 2 * ip_size + sizeof(*icmp) > c.end)
 		return 0;
 	ip4 = c.at;
 	ip6 = c.at;
+	asked4 = c.at + ip_size + sizeof(*icmp); /* read there, since the stack of Linux 6.1 is short */
+	asked6 = c.at + ip_size + sizeof(*icmp);
 	__builtin_memset(c.at, 0, ip_size);
 	if (family == IPV4) {
 		ip4->version = 4;
@@ -205,16 +207,16 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 		ip4->tot_len = bpf_htons(ip_size + sizeof(*icmp) + quoted);
 		ip4->ttl = ICMP_TTL;
 		ip4->protocol = IPPROTO_ICMP;
-		ip4->saddr = asked.ip4.daddr;
-		ip4->daddr = asked.ip4.saddr;
+		ip4->saddr = asked4->daddr;
+		ip4->daddr = asked4->saddr;
 		ip4->check = ~fold(bpf_csum_diff(NULL, 0, c.at, sizeof(*ip4), 0));
 	} else {
 		ip6->version = 6;
 		ip6->payload_len = bpf_htons(sizeof(*icmp) + quoted);
 		ip6->nexthdr = IPPROTO_ICMPV6;
 		ip6->hop_limit = ICMP_TTL;
-		ip6->saddr = asked.ip6.daddr;
-		ip6->daddr = asked.ip6.saddr;
+		ip6->saddr = asked6->daddr;
+		ip6->daddr = asked6->saddr;
 	}
 	c.at += ip_size;
 	icmp = take(&c, struct icmp);

@@ -109,15 +109,14 @@ always_inline int same_flow(const struct probe_flow *a, const struct probe_flow 
 
 /*
  * The port by which a flow goes; `key` comes without one. The host does not use a port towards an address again
- * too soon, nor does what becomes of it here. 0: there is none.
+ * too soon, nor does what becomes of it here. 0: there is none. No global function: of such a one's arguments Linux
+ * 6.1 takes no key or value.
  */
-__noinline __u32 port_of_probe(struct probe_key *key, struct probe_flow *flow, __u32 number)
+static __noinline __u32 port_of_probe(struct probe_key *key, struct probe_flow *flow, __u32 number)
 {
 	struct probe_flow *known;
 	__u32 first, step, i, port, oldest = 0, age = 0, free = 0;
 
-	if (!key || !flow)
-		return 0;
 	number *= 0x9e3779b1;
 	first = bpf_ntohs(flow->port) + (number >> 16);
 	step = (number & 0x7ffe) | 1;
