@@ -38,7 +38,7 @@ const CLASS_E = 240;
 const UNIQUE_LOCAL = "fd78:7673:7072:6f62";
 
 /** The networks of pair number n: 2^20 IPv4 addresses, of which 2^20 - 1 are of use. */
-function networksOf(n: number): Record<Family, Prefix> {
+export function defaultNetworks(n: number): Record<Family, Prefix> {
   return {
     4: Prefix.parse(`${CLASS_E + (n >> 4)}.${(n & 0xf) << 4}.0.0/12`),
     6: Prefix.parse(`${UNIQUE_LOCAL}:${n.toString(16)}::/80`),
@@ -77,7 +77,7 @@ export async function openProbeLink(
     // Generic XDP hands on what it gets, and what it gets must be whole.
     computeChecksums(name);
     const own = hasIpv6(name) ? [4, 6] as const : [4] as const;
-    const defaults = networksOf(number);
+    const defaults = defaultNetworks(number);
     const networks = { 4: given[4] ?? defaults[4], 6: own[1] && (given[6] ?? defaults[6]) };
     if (own[1]) await ip([name, peer].map((each) => `link set ${each} addrgenmode none`));
     await ip([`link set ${name} arp off up`, `link set ${peer} up`]);

@@ -13,7 +13,7 @@ import { InvalidValueError, ProbeError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
 import type { Entry, Member } from "./model.ts";
 import { elsewhere } from "./links.ts";
-import type { ProbeLink, ProbeNetworks } from "./probe_link.ts";
+import { defaultNetworks, type ProbeLink, type ProbeNetworks } from "./probe_link.ts";
 import type { ProbeLinks } from "./seams.ts";
 
 /** Which networks probe addresses are from. */
@@ -93,7 +93,7 @@ export class Probes {
       4: readNetwork(options.ipv4, "ipv4", 4),
       6: readNetwork(options.ipv6, "ipv6", 6),
     };
-    this.#checkRoom(given);
+    this.#checkRoom({ 4: given[4] ?? defaultNetworks(0)[4], 6: given[6] });
     this.#instance.links.assertHere();
     if (this.isOpen) {
       this.#assertHere();
@@ -103,18 +103,12 @@ export class Probes {
     await this.#instance.transact(() => ({}), async () => {
       const { probeEnds } = this.#instance;
       probeEnds.detach(); // What a killed process has left goes with those interfaces.
-      const link = await this.#links.open(given, (pair) => probeEnds.attach(pair));
       try {
-        this.#checkRoom(link.networks);
+        this.#begin(await this.#links.open(given, (pair) => probeEnds.attach(pair)));
       } catch (error) {
         probeEnds.detach();
-        await this.#links.close(link.name);
         throw error;
       }
-      const probes = { name: link.name, namespace: namespaceId() };
-      this.#instance.document = { ...this.#instance.document, probes };
-      this.#instance.adjust(settingsFor(link));
-      this.renew();
     });
   }
 
@@ -218,6 +212,13 @@ export class Probes {
       }
     }
     return wanted;
+  }
+
+  #begin(link: ProbeLink): void {
+    const probes = { name: link.name, namespace: namespaceId() };
+    this.#instance.document = { ...this.#instance.document, probes };
+    this.#instance.adjust(settingsFor(link));
+    this.renew();
   }
 
   #checkRoom(networks: ProbeNetworks): void {
