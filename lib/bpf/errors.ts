@@ -85,7 +85,7 @@ export class XdpBusyError extends BpfError {
     super(
       `attach to ${label}`,
       ERRNO.EBUSY,
-      `${found} is attached there; detach it first`,
+      `${found} is attached there; detach it first, or give the option "replace"`,
     );
     this.ifindex = ifindex;
     this.programId = programId;

@@ -143,6 +143,8 @@ export class Connections {
       }
     }
     await this.#registry.replaceRings(rings);
+    const left = [...due].filter((entry) => !rings.has(entry) && exceptions.get(entry)!.size === 0);
+    if (left.length > 0) this.#registry.confirmSettled(left);
     return next;
   }
 

@@ -6,7 +6,7 @@
  */
 import { u32 } from "../bpf/mod.ts";
 import { Address } from "../net/address.ts";
-import { change, encodeRing, type RingState, sameRing } from "./change.ts";
+import { encodeRing, type RingState } from "./change.ts";
 import type { CompleteConfig } from "./config.ts";
 import { NOBODY, serviceKey } from "./entries.ts";
 import { TableFullError } from "./errors.ts";
@@ -15,7 +15,7 @@ import { storePlans } from "./journal.ts";
 import { type Entry, type Member, type Plan, planOf, same, type Vip } from "./model.ts";
 import { newEntry, type Picture, readPicture, readRing } from "./picture.ts";
 import { FREE_SERVICE, serviceRecord } from "./records.ts";
-import { buildRing, ringSizeFor } from "./ring.ts";
+import { nextRing } from "./next_ring.ts";
 import { Slots } from "./slots.ts";
 import { type Step, TableWriter } from "./table_writer.ts";
 import { type Service, serviceName } from "./types.ts";
@@ -27,11 +27,6 @@ export interface Along {
   /** Whether some of it may have been done already, by a process that was killed. */
   again?: boolean;
 }
-
-/** With fewer entries for each destination a ring grows; until then it stays as it is. */
-const CROWDED = 25;
-
-const NS_PER_S = 1_000_000_000n;
 
 /** All services, by name, as the maps have them, and the only writer of the maps that hold them. */
 export class Registry {
@@ -132,7 +127,7 @@ export class Registry {
     using rings = new DisposableStack();
     try {
       for (const step of steps) {
-        step.ring = this.#nextRing(step);
+        step.ring = nextRing(step, this.#instance.clock());
         if (step.ring) step.map = rings.use(this.#instance.createRing(encodeRing(step.ring)));
       }
     } catch (error) {
@@ -165,6 +160,14 @@ export class Registry {
     for (const { entry, state, map } of places) entry.setRing({ state, mapId: map.id });
     this.#instance.serviceRecords.setAll(
       places.map(({ entry }) => [entry.id, serviceRecord(entry)]),
+    );
+  }
+
+  /** Sees that rings of which nothing is tracked are known as such, though whoever settled them was killed. */
+  confirmSettled(entries: readonly Entry[]): void {
+    for (const entry of entries) entry.setRing(readRing(this.#instance, entry.id));
+    this.#instance.serviceRecords.setAll(
+      entries.map((entry) => [entry.id, serviceRecord(entry)]),
     );
   }
 
@@ -285,38 +288,6 @@ export class Registry {
       [entry, entry.ring] as const
     );
     await this.replaceRings(new Map(rings));
-  }
-
-  /** The ring as the plan wants it; undefined if it stays as it is. */
-  #nextRing({ entry, plan, added, removed, isNew }: Step): RingState | undefined {
-    const slotOf = new Map(
-      [...entry.members.values(), ...added].map((m) => [m.spec.address, m.slot]),
-    );
-    const alive = new Set(slotOf.values());
-    for (const member of removed) alive.delete(member.slot);
-    const count = plan.destinations!.length;
-    const before = isNew ? undefined : entry.ring;
-    const crowded = !before || before.size < count * CROWDED;
-    const size = crowded ? ringSizeFor(count, before?.size) : before.size;
-    const slots = buildRing(
-      plan.destinations!
-        .filter(({ spec, nextHop }) => !spec.disable && nextHop)
-        .map(({ spec }) => ({
-          id: spec.address,
-          weight: spec.weight,
-          slot: slotOf.get(spec.address)!,
-        })),
-      size,
-    );
-    const { sticky, idleTimeout } = plan.spec;
-    if (before && removed.length === 0 && sameRing(before, slots, sticky)) return undefined;
-    return change(before, {
-      slots,
-      sticky,
-      alive: (slot: number) => alive.has(slot),
-      nowNs: this.#instance.clock(),
-      windowNs: BigInt(idleTimeout) * NS_PER_S,
-    });
   }
 
   /** Makes services known to packets. Their rings are in place, and all tracked if indexing changed. */

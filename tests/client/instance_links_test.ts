@@ -7,7 +7,7 @@ import { Instance } from "../../lib/lb/instance.ts";
 import { RUN_DIRECTORY } from "../../lib/lb/lock.ts";
 import { Store } from "../../lib/lb/store.ts";
 import { Client, InstanceNotFoundError, XdpBusyError } from "../../mod.ts";
-import { loaded, Network, run } from "../bpf/support.ts";
+import { assertMapGone, loaded, Network, run } from "../bpf/support.ts";
 import { destinations, service } from "./support.ts";
 import { fill, Pinned, said } from "./pinned.ts";
 
@@ -128,4 +128,19 @@ Deno.test("instances of several namespaces work side by side", async () => {
   }
   assert(attached(here.ifindex));
   assertEquals(client.services(), []);
+});
+
+Deno.test("nothing in the kernel is left of an instance that was removed", async () => {
+  using _ = new Network();
+  await using pinned = new Pinned();
+  const client = await pinned.create(["left"]);
+  await fill(client);
+  const ids: number[] = [];
+  {
+    using instance = Instance.open(pinned.name);
+    ids.push(...[...instance.maps.values()].map(({ id }) => id), instance.ringId(0));
+  }
+  await client.close();
+  await Client.remove(pinned.name);
+  for (const id of ids) await assertMapGone(id);
 });

@@ -230,4 +230,10 @@ Deno.test("whoever changes something settles what is due, though another process
   while (instance.clock() <= settleNs()) await new Promise((resolve) => setTimeout(resolve, 50));
   await two.createService(service(3));
   assertEquals(settleNs(), 0n);
+  // Whoever settled it was killed before it could say so.
+  const record = instance.serviceRecords.get(0)!;
+  instance.serviceRecords.set(0, { ...record, settleNs: 1n });
+  instance.adjust({ revision: instance.revision + 2n });
+  await one.createService(service(4));
+  assertEquals(settleNs(), 0n);
 });

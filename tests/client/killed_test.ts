@@ -247,7 +247,7 @@ for (const [name, [method, ...args]] of Object.entries(CHANGES)) {
         homes = establish(instance);
       }
       died = await victim.attempt(point, method, args);
-      if (method !== "setConfig") assertFlows(instance, homes, before, after, `killed at ${point}`);
+      assertFlows(instance, homes, before, after, `killed at ${point}`);
       await using client = await victim.open();
       const state = stateOf(client);
       const isOld = JSON.stringify(state) === JSON.stringify(before);
