@@ -124,8 +124,8 @@ async function eachLine(
 
 /** Waits until a process has joined the groups of a netlink socket: from then on it misses nothing. */
 async function listening(pid: number, givenUp: () => boolean): Promise<void> {
-  const deadline = Date.now() + START_MS;
-  while (!givenUp() && Date.now() < deadline) {
+  const deadline = performance.now() + START_MS;
+  while (!givenUp() && performance.now() < deadline) {
     if (await joinedGroups(pid)) return;
     await new Promise((resolve) => setTimeout(resolve, 2));
   }

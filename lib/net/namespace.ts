@@ -168,12 +168,12 @@ async function processesIn(namespaces: readonly Namespace[]): Promise<number[]> 
 
 /** Asks processes to end, and ends them if they do not. */
 async function endProcesses(namespaces: readonly Namespace[]): Promise<void> {
-  const deadline = Date.now() + GRACE_MS;
+  const deadline = performance.now() + GRACE_MS;
   const asked = new Set<number>();
   for (;;) {
     const left = await processesIn(namespaces);
     if (left.length === 0) return;
-    const patience = Date.now() < deadline;
+    const patience = performance.now() < deadline;
     for (const pid of left) {
       if (patience && asked.has(pid)) continue;
       asked.add(pid);

@@ -219,7 +219,7 @@ export class NextHops implements AsyncDisposable {
     wanted: ReadonlyMap<string, NeighbourId>,
     timeoutMs: number,
   ): Promise<{ table: NeighbourTable; refused: Map<string, string> }> {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = performance.now() + timeoutMs;
     let table = await neighbourTable(this.#namespace);
     const refused = await this.#keeper.ask([...wanted.values()], table);
     const pending = (): boolean =>
@@ -229,7 +229,7 @@ export class NextHops implements AsyncDisposable {
     // What was FAILED before it was asked for is not so any more.
     for (let wait = FIRST_LOOK_MS;; wait = Math.min(2 * wait, LONGEST_LOOK_MS)) {
       table = await neighbourTable(this.#namespace);
-      const left = deadline - Date.now();
+      const left = deadline - performance.now();
       if (left <= 0 || this.#closing.signal.aborted || !pending()) return { table, refused };
       await delay(Math.min(wait, left), this.#closing.signal);
     }

@@ -7,8 +7,11 @@ import { shrink } from "./shrink.ts";
 import { TARGETS } from "./targets.ts";
 
 const SEED = 20;
-/** Reasons that need a broken driver, or a client that breaks its own tables. */
+/** Reasons that need a host that probes, a broken driver, or a client that breaks its own tables. */
 const UNREACHED = [
+  "probe",
+  "probe_reply",
+  "err_probe",
   "err_backend_invalid",
   "err_adjust_failed",
   "err_tunnel_unsupported",

@@ -5,7 +5,9 @@ import { ethernet, ipv4, tcp } from "./build.ts";
 import { Balancer, macOf } from "./harness.ts";
 import type { Result, Task } from "./service_worker.ts";
 
+/** As many at least, and more until every worker has had packets forwarded to either. */
 const CHANGES = 100;
+const MOST_CHANGES = 50 * CHANGES;
 const WORKERS = 2;
 const SERVICES = [
   { vip: "192.0.2.1", destination: "10.0.0.2" },
@@ -31,7 +33,7 @@ Deno.test("a service that takes over another one's id, ring and slot gets none o
   // There is room for one, so that each has what the other one had.
   await using balancer = await Balancer.create({ maxServices: 1, maxDestinations: 1 });
   const { client, instance } = balancer;
-  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const stop = new Int32Array(new SharedArrayBuffer(8));
   const targets = SERVICES.map(({ vip, destination }) => ({
     frame: frame(vip),
     mac: macOf(destination).replaceAll(":", ""),
@@ -41,7 +43,8 @@ Deno.test("a service that takes over another one's id, ring and slot gets none o
     () => send({ programId: instance.program.id, targets, stop }),
   );
   try {
-    for (let i = 0; i < CHANGES; i++) {
+    const enough = (i: number) => i >= CHANGES && Atomics.load(stop, 1) === WORKERS;
+    for (let i = 0; !enough(i) && i < MOST_CHANGES; i++) {
       const { vip, destination } = SERVICES[i % 2]!;
       const service = { address: vip, port: 80 };
       await client.setService(service, { address: destination });

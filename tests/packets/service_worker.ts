@@ -9,7 +9,7 @@ import { BpfProgram } from "../../lib/bpf/mod.ts";
 export interface Task {
   programId: number;
   targets: { frame: Uint8Array; mac: string }[];
-  /** Its first element is not zero any more: stop. */
+  /** Its first element is not zero any more: stop. The second counts workers that have sent to each target. */
   stop: Int32Array;
 }
 
@@ -25,7 +25,12 @@ const scope = globalThis as unknown as Worker;
 scope.onmessage = ({ data: { programId, targets, stop } }: MessageEvent<Task>) => {
   using program = BpfProgram.fromId(programId);
   const result: Result = { forwarded: targets.map(() => 0), wrong: [] };
+  let told = false;
   while (Atomics.load(stop, 0) === 0) {
+    if (!told && result.forwarded.every((count) => count > 0)) {
+      Atomics.add(stop, 1, 1);
+      told = true;
+    }
     targets.forEach(({ frame, mac }, i) => {
       const { retval, data } = program.testRun({ data: frame, ingressIfindex: 1 });
       if (retval !== XDP_TX) return;

@@ -130,6 +130,16 @@ for (const path of ["mod.ts", "lib/bpf/mod.ts"]) {
   });
 }
 
+Deno.test("nothing is timed by a clock that somebody may set", () => {
+  const users = MODULES.filter(({ path }) => /^(lib|scripts)\//.test(path))
+    .filter(({ text }) => /\bDate\.now\(/.test(text)).map(({ path }) => path);
+  assertEquals(users, []);
+  const programs = [...sources("bpf/", /\.(h|c)$/)];
+  const clocks = programs.flatMap(({ text }) => text.match(/bpf_ktime_get_\w+/g) ?? []);
+  assert(clocks.length > 0);
+  assertEquals(clocks.filter((clock) => /tai|boot/.test(clock)), []); // the others are CLOCK_MONOTONIC
+});
+
 Deno.test("no file is longer than 400 lines without a reason in its first comment", () => {
   const long = [...sources("", /\.(ts|c|h|sh)$/)]
     .filter(({ text }) => text.split("\n").length - 1 > LIMIT)
