@@ -7,7 +7,7 @@
 import type { Flow, FlowFilter } from "../mod.ts";
 import { type Arguments, script } from "./arguments.ts";
 import { print, toJson, UsageError, whole } from "./common.ts";
-import { INSTANCE, INSTANCE_HELP, noWords, parseService, withInstance } from "./words.ts";
+import { INSTANCE, INSTANCE_HELP, noWords, parseEnd, parseService, withInstance } from "./words.ts";
 
 const HELP = `flows.ts [OPTIONS] [list|count|purge]
 flows.ts [OPTIONS] find CLIENT[:PORT]
@@ -71,13 +71,6 @@ function lineOf(flow: Flow): string {
   return `${way} -> ${destination ?? "gone"}  ${state}, idle ${idle.toFixed(1)} s`;
 }
 
-/** Address and port of a client, as `find` takes them. */
-function clientOf(text: string): { client: string; clientPort?: number } {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text);
-  if (!match) return { client: text };
-  return { client: match[1] ?? match[2]!, clientPort: whole(match[3]!, 65535, "Port") };
-}
-
 function count(flows: Iterable<Flow>): Map<string, number> {
   const counts = new Map<string, number>();
   for (const { destination = "gone" } of flows) {
@@ -95,7 +88,9 @@ await script(HELP, SPEC, (line) => {
     const [text, ...more] = rest;
     noWords(more, "flows.ts find");
     if (text === undefined) throw new UsageError("flows.ts find takes a client: see --help");
-    const { client, clientPort } = clientOf(text);
+    const { address: client, port: clientPort } = text.includes("/")
+      ? { address: text, port: undefined }
+      : parseEnd(text);
     return withInstance(line, (balancer) => {
       for (const flow of balancer.flows({ ...filter, client })) {
         if (clientPort === undefined || flow.clientPort === clientPort) write(flow);

@@ -8,6 +8,7 @@ import {
   Client,
   type Destination,
   type OpenOptions,
+  type Protocol,
   type ServiceId,
   serviceName,
   type TunnelType,
@@ -38,22 +39,37 @@ export async function withInstance<Result>(
   return await act(client);
 }
 
-/** Reads `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]:53/udp`; without a port it is 80, without a protocol TCP. */
-export function parseService(text: string): Required<ServiceId> {
-  const match = /^(?:\[(.+)\]|([^:[\]/]+))(?::(\d+))?(?:\/(tcp|udp))?$/.exec(text);
-  const bare = /^[\da-fA-F:.]+:[\da-fA-F:.]*$/.test(text) && !match ? text : undefined;
-  const address = match?.[1] ?? match?.[2] ?? bare;
+/** An end of a flow as a person writes it. */
+export interface End {
+  address: string;
+  /** Undefined: not said. */
+  port: number | undefined;
+  protocol: Protocol | undefined;
+}
+
+/** Reads `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:53/udp`. */
+export function parseEnd(text: string): End {
+  const match =
+    /^(?:\[(?<v6>.+)\]|(?<v4>[^:[\]/]+)|(?<bare>[^/[\]]*:[^/[\]]*:[^/[\]]*))(?::(?<port>\d+))?(?:\/(?<protocol>tcp|udp))?$/
+      .exec(text)?.groups;
+  const address = match?.v6 ?? match?.v4 ?? match?.bare;
   if (address === undefined) {
     throw new UsageError(
-      `Service "${text}" is not of the form VIP:PORT/tcp, such as [2001:db8::1]:53/udp`,
+      `"${text}" is not of the form ADDRESS:PORT/tcp, such as [2001:db8::1]:53/udp`,
     );
   }
-  const protocol = match?.[4] === "udp" ? "udp" : "tcp";
+  const { port, protocol } = match!;
   return {
     address: Address.parse(address).toString(),
-    port: whole(match?.[3] ?? "80", 65535, "Port"),
-    protocol,
+    port: port === undefined ? undefined : whole(port, 65535, "Port"),
+    protocol: protocol as Protocol | undefined,
   };
+}
+
+/** Reads the name of a service: without a port it is 80, without a protocol TCP. */
+export function parseService(text: string): Required<ServiceId> {
+  const { address, port = 80, protocol = "tcp" } = parseEnd(text);
+  return { address, port, protocol };
 }
 
 const TRUE = "true";

@@ -49,8 +49,11 @@ export class Registry {
     this.#instance = instance;
     this.#follow = follow;
     this.#writer = new TableWriter(instance);
+    const { revision } = instance;
     this.#picture = this.#adopt(readPicture(instance)!);
-    this.#revision = instance.revision & 1n ? -1n : instance.revision;
+    // Unless it is of one instant, it is read again before anything is changed.
+    const whole = !(revision & 1n) && instance.revision === revision;
+    this.#revision = whole ? revision : -1n;
   }
 
   get services(): ReadonlyMap<string, Entry> {

@@ -4,6 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { BpfMap, u32 } from "../../lib/bpf/mod.ts";
 import { TUNNELS } from "../../lib/lb/abi.gen.ts";
 import { decodeRing, slotOf } from "../../lib/lb/change.ts";
+import { Registry } from "../../lib/lb/registry.ts";
 import { Address, Mac } from "../../lib/net/address.ts";
 import { type Destination, type Service, serviceName, XvsError } from "../../mod.ts";
 import { random } from "../unit/random.ts";
@@ -194,3 +195,14 @@ clientTest("a slot's next owner has another generation", async ({ client, instan
   assertEquals(instance.destinations.get(slot.slice())!.generation, 0);
   assert(instance.destinationRecords.get(u32(indexOf(slot)))!.generation > 0);
 });
+
+clientTest(
+  "what was read while another process changed it is not taken for the present",
+  ({ instance }) => {
+    let revision = 0n;
+    const changing = Object.create(instance, { revision: { get: () => revision += 2n } });
+    assertEquals(new Registry(changing).consistent, false);
+    assertEquals(new Registry(instance).consistent, true);
+    return Promise.resolve();
+  },
+);
