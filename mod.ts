@@ -20,6 +20,9 @@ export type { Change, EventOptions, InstanceEvent } from "./lib/lb/events.ts";
 export type { Explanation } from "./lib/lb/explain.ts";
 export type { MadeUpPacket, TcpFlag } from "./lib/lb/made_up_packet.ts";
 export type { Flow, FlowFilter } from "./lib/lb/flows.ts";
+export type { RecordOutcome, RecordOutcomes } from "./lib/lb/flow_sharing.ts";
+export type { ImportResult } from "./lib/lb/shared_state.ts";
+export type { SharingCounters } from "./lib/lb/sharing.ts";
 export type { InstanceInfo } from "./lib/lb/instances.ts";
 export { type ServiceId, Services } from "./lib/lb/services.ts";
 export type {

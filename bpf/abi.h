@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 enum {
-	ABI_VERSION = 2, /* grows with every change of layout or meaning in this file */
+	ABI_VERSION = 3, /* grows with every change of layout or meaning in this file */
 };
 
 /*
@@ -84,7 +84,7 @@ struct settings {
 	__u8 unknown_port; /* enum policy, for ports of a VIP without a service */
 	__u8 expired; /* enum policy, for packets to a service whose TTL is used up; POLICY_PASS is POLICY_DROP */
 	__u8 deny; /* whether any prefix is blocked */
-	__u8 pad;
+	__u8 share; /* whether other nodes are told of flows, see struct shared_flow */
 	__u32 hash_key[10]; /* NH key of the flow hash, see hash.h */
 	__u64 hash_final; /* added between NH and its finaliser */
 	__be32 source_mask4; /* bits of the outer IPv4 source that the flow's hash fills */
@@ -161,11 +161,12 @@ struct vip {
 _Static_assert(sizeof(struct vip) == 8, "vip");
 
 /*
- * A ring is an array of 8-byte entries: ring_window, ring_past, ring_present, then ring_entry times the
- * larger of its two sizes. It is replaced whole: a packet sees the old ring or the new one, never a mixture.
+ * A ring is an array of 8-byte entries: ring_window, ring_past, ring_present, ring_change, then ring_entry
+ * times the larger of its two sizes. It is replaced whole: a packet sees the old ring or the new one, never a
+ * mixture.
  */
 enum {
-	RING_HEADER = 3, /* entries before the first ring_entry */
+	RING_HEADER = 4, /* entries before the first ring_entry */
 	RING_TRACKED = 0x80000000, /* bit of ring_entry.current: look its flows up */
 };
 
@@ -186,6 +187,11 @@ struct ring_present {
 	__u32 sticky;
 };
 _Static_assert(sizeof(struct ring_present) == 8, "ring_present");
+
+struct ring_change {
+	__u64 at_ns; /* CLOCK_MONOTONIC: since then the ring has been so */
+};
+_Static_assert(sizeof(struct ring_change) == 8, "ring_change");
 
 struct ring_entry {
 	__u32 current; /* destination slot, 0: none; RING_TRACKED */
@@ -267,10 +273,12 @@ enum flow_state {
 	FLOW_SYN, /* only its SYN was seen */
 	FLOW_OPEN,
 	FLOW_CLOSING, /* the client sent FIN or RST */
+	FLOW_TOLD, /* another node told of it, and nothing of it was seen here */
 };
 
 enum {
 	FLOW_SEEN_SHIFT = 24, /* flow.seen counts units of 2^24 ns of CLOCK_MONOTONIC: 16.8 ms */
+	FLOW_SHARE_SHIFT = 9, /* an interval, in which others are told of a flow once, is 2^9 of these: 8.6 s */
 };
 
 struct flow {
@@ -321,6 +329,31 @@ struct probe_flow {
 };
 _Static_assert(sizeof(struct probe_flow) == 40, "probe_flow");
 
+/*
+ * What other nodes are told: the destination of a flow that the ring alone would not give. It holds for
+ * all of an interval, in which the flow may speak again without a word to others.
+ */
+struct shared_flow {
+	__u8 source[16];
+	__u8 destination[16];
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 ipv6;
+	__u8 pad[2];
+	__u32 slot; /* from here on as in struct flow */
+	__u32 generation;
+	__u32 seen;
+	__u32 state;
+};
+_Static_assert(sizeof(struct shared_flow) == 56, "shared_flow");
+
+struct sharing_counter {
+	__u64 told;
+	__u64 lost; /* nobody read them, and there was no room for more */
+};
+_Static_assert(sizeof(struct sharing_counter) == 16, "sharing_counter");
+
 /* Per-CPU counters, added up by user space. Octets are those of the IP packet that came in. */
 struct reason_counter {
 	__u64 packets;
@@ -363,7 +396,7 @@ struct service_record {
 	__u64 idle_timeout_ns; /* the window after a change */
 	__u64 settle_ns; /* CLOCK_MONOTONIC: when its ring may be settled; 0: nothing of it is tracked */
 	__u32 serial; /* services are listed in the order of these */
-	__u32 pad2;
+	__u32 marks; /* how often entries of the ring in place were made tracked, for want of which it is read again */
 };
 _Static_assert(sizeof(struct service_record) == 48, "service_record");
 

@@ -9,6 +9,7 @@
 
 #include "hash.h"
 #include "maps.h"
+#include "share.h"
 
 #define BUDGET_TICK_SHIFT 26 /* ns: 67 ms */
 
@@ -103,7 +104,7 @@ always_inline __u32 state_after(__u8 tcp_flags, __u32 state)
 {
 	if (tcp_flags & (TCP_FIN | TCP_RST))
 		return FLOW_CLOSING;
-	return state == FLOW_SYN ? FLOW_OPEN : state;
+	return state == FLOW_SYN || state == FLOW_TOLD ? FLOW_OPEN : state;
 }
 
 /* The hash that a flow had when ports counted, or did not. */
@@ -131,10 +132,10 @@ always_inline __u32 claimed_by(struct question *q, const void *key, __u64 now, e
 	void *ring;
 
 	if (!(q->current & RING_TRACKED))
-		return q->choice.slot;
+		return q->current;
 	ring = bpf_map_lookup_elem(&rings, &service);
 	if (!ring || !within_window(ring, now))
-		return q->choice.slot;
+		return q->current & ~RING_TRACKED;
 	past = bpf_map_lookup_elem(ring, &index);
 	if (!past)
 		return 0;
@@ -143,10 +144,40 @@ always_inline __u32 claimed_by(struct question *q, const void *key, __u64 now, e
 	return previous_slot(ring, past->size, hash);
 }
 
-/* A packet of a flow that is known; the line is shared by CPUs, so written only where it changes. */
-always_inline void follow(struct question *q, struct flow *flow, __u64 now, __u32 weight)
+/* Would the ring alone send the flow elsewhere, now or after a change? */
+always_inline int exceptional(struct question *q, __u32 slot, const void *key, __u64 now, enum family family)
 {
-	const __u32 seen = now >> FLOW_SEEN_SHIFT;
+	const __u32 current = q->current & ~RING_TRACKED;
+
+	return slot != current || claimed_by(q, key, now, family) != current;
+}
+
+/*
+ * Are other nodes to hear of the flow again? Once in an interval, lest they think that it fell silent; and once
+ * after each change of the ring, since they may not have kept what they heard before.
+ */
+always_inline int is_news(struct question *q, __u32 seen_before, __u32 seen)
+{
+	__u32 index = 3, service = q->service; /* Linux 6.1 takes no key from an argument's memory */
+	struct ring_change *change;
+	void *ring;
+
+	if (likely(!settings.share) || !(q->current & RING_TRACKED))
+		return 0;
+	if (seen_before >> FLOW_SHARE_SHIFT != seen >> FLOW_SHARE_SHIFT)
+		return 1;
+	ring = bpf_map_lookup_elem(&rings, &service);
+	if (!ring)
+		return 0;
+	change = bpf_map_lookup_elem(ring, &index);
+	return change && seen_before <= (__u32)(change->at_ns >> FLOW_SEEN_SHIFT);
+}
+
+/* A packet of a flow that is known; the line is shared by CPUs, so written only where it changes. */
+always_inline void follow(struct question *q, struct flow *flow, const void *key, __u64 now, __u32 weight,
+			  enum family family)
+{
+	const __u32 seen = now >> FLOW_SEEN_SHIFT, before = flow->seen;
 	const __u32 state = state_after(q->tcp_flags, flow->state);
 
 	q->choice.slot = flow->slot;
@@ -154,10 +185,13 @@ always_inline void follow(struct question *q, struct flow *flow, __u64 now, __u3
 		return;
 	if (flow->state == FLOW_SYN)
 		q->choice.began = weight;
-	if (flow->seen != seen)
-		flow->seen = seen;
 	if (flow->state != state)
 		flow->state = state;
+	if (before == seen)
+		return;
+	flow->seen = seen;
+	if (unlikely(is_news(q, before, seen)) && exceptional(q, flow->slot, key, now, family))
+		share_flow(key, flow, family);
 }
 
 /* The destination of a flow that the ring alone cannot tell, or that belongs to the sample. */
@@ -173,7 +207,7 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 	__u32 previous, ambiguous;
 
 	if (!syn && flow && alive(flow->slot, flow->generation)) {
-		follow(q, flow, now, weight);
+		follow(q, flow, key, now, weight, family);
 		return;
 	}
 	previous = claimed_by(q, key, now, family);
@@ -194,8 +228,12 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 		return;
 	fresh.slot = q->choice.slot;
 	fresh.generation = generation_of(fresh.slot);
-	if (fresh.generation && may_remember(now, !ambiguous, sample_mask))
-		bpf_map_update_elem(flows, key, &fresh, BPF_ANY);
+	if (!fresh.generation || !may_remember(now, !ambiguous, sample_mask))
+		return;
+	bpf_map_update_elem(flows, key, &fresh, BPF_ANY);
+	/* The sample is nobody else's business; but others may know this flow as something else. */
+	if (unlikely(settings.share) && (q->current & RING_TRACKED) && (ambiguous || flow))
+		share_flow(key, &fresh, family);
 }
 
 /* Global functions: the verifier looks into them once, and not for every kind of packet that asks. */

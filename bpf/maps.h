@@ -154,6 +154,20 @@ struct {
 	__uint(max_entries, 1);
 } flows6 SEC(".maps");
 
+/* Of shared_flow; written by the program if settings.share, read by the client. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 65536);
+} shared_flows SEC(".maps");
+
+/* 0 -> sharing_counter; counted by the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct sharing_counter);
+	__uint(max_entries, 1);
+} sharing_counters SEC(".maps");
+
 /* fragment_key4 -> fragment_value; written by the program at the first fragment of a datagram. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -240,6 +240,9 @@ struct abi {
 	struct ring_window ring_window;
 	struct ring_past ring_past;
 	struct ring_present ring_present;
+	struct ring_change ring_change;
+	struct shared_flow shared_flow;
+	struct sharing_counter sharing_counter;
 	struct ring_entry ring_entry;
 } abi __attribute__((unused));
 

@@ -11,7 +11,7 @@
 import { exactly, unsigned, unsigned64, viewOf } from "./codec.ts";
 
 /** Grows with every change of layout or meaning in this file. */
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
 /**
  * Why a packet got its verdict. Each packet has exactly one reason, and each reason a counter. A
@@ -197,6 +197,8 @@ export interface Settings {
   expired: number;
   /** Whether any prefix is blocked. */
   deny: number;
+  /** Whether other nodes are told of flows, see struct shared_flow. */
+  share: number;
   /** NH key of the flow hash, see hash.h. */
   hashKey: number[];
   /** Added between NH and its finaliser. */
@@ -238,6 +240,7 @@ export const SETTINGS = {
     unknownPort: 20,
     expired: 21,
     deny: 22,
+    share: 23,
     hashKey: 24,
     hashFinal: 64,
     sourceMask4: 72,
@@ -264,6 +267,7 @@ export const SETTINGS = {
       unknownPort: view.getUint8(20),
       expired: view.getUint8(21),
       deny: view.getUint8(22),
+      share: view.getUint8(23),
       hashKey: Array.from({ length: 10 }, (_, i) => view.getUint32(24 + 4 * i, true)),
       hashFinal: view.getBigUint64(64, true),
       sourceMask4: view.getUint32(72),
@@ -290,7 +294,7 @@ export const SETTINGS = {
     view.setUint8(20, unsigned(value.unknownPort, 8, "settings.unknown_port"));
     view.setUint8(21, unsigned(value.expired, 8, "settings.expired"));
     view.setUint8(22, unsigned(value.deny, 8, "settings.deny"));
-    into.fill(0, offset + 23, offset + 24);
+    view.setUint8(23, unsigned(value.share, 8, "settings.share"));
     exactly(value.hashKey, 10, "settings.hash_key").forEach((each, i) => view.setUint32(24 + 4 * i, unsigned(each, 32, "settings.hash_key"), true));
     view.setBigUint64(64, unsigned64(value.hashFinal, "settings.hash_final"), true);
     view.setUint32(72, unsigned(value.sourceMask4, 32, "settings.source_mask4"));
@@ -527,7 +531,7 @@ export const VIP = {
 } as const;
 
 /** Entries before the first ring_entry. */
-export const RING_HEADER = 3;
+export const RING_HEADER = 4;
 
 /** Bit of ring_entry.current: look its flows up. */
 export const RING_TRACKED = 0x80000000;
@@ -608,6 +612,30 @@ export const RING_PRESENT = {
     const view = viewOf(into, offset, 8);
     view.setUint32(0, unsigned(value.size, 32, "ring_present.size"), true);
     view.setUint32(4, unsigned(value.sticky, 32, "ring_present.sticky"), true);
+    return into;
+  },
+} as const;
+
+export interface RingChange {
+  /** CLOCK_MONOTONIC: since then the ring has been so. */
+  atNs: bigint;
+}
+
+/** Size, offsets and codec of `struct ring_change`. */
+export const RING_CHANGE = {
+  size: 8,
+  offsets: {
+    atNs: 0,
+  },
+  decode(bytes: Uint8Array, offset = 0): RingChange {
+    const view = viewOf(bytes, offset, 8);
+    return {
+      atNs: view.getBigUint64(0, true),
+    };
+  },
+  encode(value: RingChange, into: Uint8Array = new Uint8Array(8), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 8);
+    view.setBigUint64(0, unsigned64(value.atNs, "ring_change.at_ns"), true);
     return into;
   },
 } as const;
@@ -921,6 +949,8 @@ export const FLOW_STATE = {
   OPEN: 1,
   /** The client sent FIN or RST. */
   CLOSING: 2,
+  /** Another node told of it, and nothing of it was seen here. */
+  TOLD: 3,
 } as const;
 
 /** The names of `enum flow_state`, by number. */
@@ -928,6 +958,7 @@ export const FLOW_STATES = [
   "syn",
   "open",
   "closing",
+  "told",
 ] as const;
 
 /** A name of `enum flow_state`. */
@@ -935,6 +966,9 @@ export type FlowState = (typeof FLOW_STATES)[number];
 
 /** Flow.seen counts units of 2^24 ns of CLOCK_MONOTONIC: 16.8 ms. */
 export const FLOW_SEEN_SHIFT = 24;
+
+/** An interval, in which others are told of a flow once, is 2^9 of these: 8.6 s. */
+export const FLOW_SHARE_SHIFT = 9;
 
 export interface Flow {
   slot: number;
@@ -1118,6 +1152,99 @@ export const PROBE_FLOW = {
   },
 } as const;
 
+/**
+ * What other nodes are told: the destination of a flow that the ring alone would not give. It holds
+ * for all of an interval, in which the flow may speak again without a word to others.
+ */
+export interface SharedFlow {
+  source: Uint8Array;
+  destination: Uint8Array;
+  sourcePort: number;
+  destinationPort: number;
+  protocol: number;
+  ipv6: number;
+  /** From here on as in struct flow. */
+  slot: number;
+  generation: number;
+  seen: number;
+  state: number;
+}
+
+/** Size, offsets and codec of `struct shared_flow`. */
+export const SHARED_FLOW = {
+  size: 56,
+  offsets: {
+    source: 0,
+    destination: 16,
+    sourcePort: 32,
+    destinationPort: 34,
+    protocol: 36,
+    ipv6: 37,
+    slot: 40,
+    generation: 44,
+    seen: 48,
+    state: 52,
+  },
+  decode(bytes: Uint8Array, offset = 0): SharedFlow {
+    const view = viewOf(bytes, offset, 56);
+    return {
+      source: bytes.slice(offset + 0, offset + 16),
+      destination: bytes.slice(offset + 16, offset + 32),
+      sourcePort: view.getUint16(32),
+      destinationPort: view.getUint16(34),
+      protocol: view.getUint8(36),
+      ipv6: view.getUint8(37),
+      slot: view.getUint32(40, true),
+      generation: view.getUint32(44, true),
+      seen: view.getUint32(48, true),
+      state: view.getUint32(52, true),
+    };
+  },
+  encode(value: SharedFlow, into: Uint8Array = new Uint8Array(56), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 56);
+    into.set(exactly(value.source, 16, "shared_flow.source"), offset + 0);
+    into.set(exactly(value.destination, 16, "shared_flow.destination"), offset + 16);
+    view.setUint16(32, unsigned(value.sourcePort, 16, "shared_flow.source_port"));
+    view.setUint16(34, unsigned(value.destinationPort, 16, "shared_flow.destination_port"));
+    view.setUint8(36, unsigned(value.protocol, 8, "shared_flow.protocol"));
+    view.setUint8(37, unsigned(value.ipv6, 8, "shared_flow.ipv6"));
+    into.fill(0, offset + 38, offset + 40);
+    view.setUint32(40, unsigned(value.slot, 32, "shared_flow.slot"), true);
+    view.setUint32(44, unsigned(value.generation, 32, "shared_flow.generation"), true);
+    view.setUint32(48, unsigned(value.seen, 32, "shared_flow.seen"), true);
+    view.setUint32(52, unsigned(value.state, 32, "shared_flow.state"), true);
+    return into;
+  },
+} as const;
+
+export interface SharingCounter {
+  told: bigint;
+  /** Nobody read them, and there was no room for more. */
+  lost: bigint;
+}
+
+/** Size, offsets and codec of `struct sharing_counter`. */
+export const SHARING_COUNTER = {
+  size: 16,
+  offsets: {
+    told: 0,
+    lost: 8,
+  },
+  decode(bytes: Uint8Array, offset = 0): SharingCounter {
+    const view = viewOf(bytes, offset, 16);
+    return {
+      told: view.getBigUint64(0, true),
+      lost: view.getBigUint64(8, true),
+    };
+  },
+  encode(value: SharingCounter, into: Uint8Array = new Uint8Array(16), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 16);
+    view.setBigUint64(0, unsigned64(value.told, "sharing_counter.told"), true);
+    view.setBigUint64(8, unsigned64(value.lost, "sharing_counter.lost"), true);
+    return into;
+  },
+} as const;
+
 /** Per-CPU counters, added up by user space. Octets are those of the IP packet that came in. */
 export interface ReasonCounter {
   packets: bigint;
@@ -1266,6 +1393,10 @@ export interface ServiceRecord {
   settleNs: bigint;
   /** Services are listed in the order of these. */
   serial: number;
+  /**
+   * How often entries of the ring in place were made tracked, for want of which it is read again.
+   */
+  marks: number;
 }
 
 /** Size, offsets and codec of `struct service_record`. */
@@ -1280,6 +1411,7 @@ export const SERVICE_RECORD = {
     idleTimeoutNs: 24,
     settleNs: 32,
     serial: 40,
+    marks: 44,
   },
   decode(bytes: Uint8Array, offset = 0): ServiceRecord {
     const view = viewOf(bytes, offset, 48);
@@ -1292,6 +1424,7 @@ export const SERVICE_RECORD = {
       idleTimeoutNs: view.getBigUint64(24, true),
       settleNs: view.getBigUint64(32, true),
       serial: view.getUint32(40, true),
+      marks: view.getUint32(44, true),
     };
   },
   encode(value: ServiceRecord, into: Uint8Array = new Uint8Array(48), offset = 0): Uint8Array {
@@ -1305,7 +1438,7 @@ export const SERVICE_RECORD = {
     view.setBigUint64(24, unsigned64(value.idleTimeoutNs, "service_record.idle_timeout_ns"), true);
     view.setBigUint64(32, unsigned64(value.settleNs, "service_record.settle_ns"), true);
     view.setUint32(40, unsigned(value.serial, 32, "service_record.serial"), true);
-    into.fill(0, offset + 44, offset + 48);
+    view.setUint32(44, unsigned(value.marks, 32, "service_record.marks"), true);
     return into;
   },
 } as const;

@@ -26,6 +26,7 @@
  */
 
 import {
+  RING_CHANGE,
   RING_ENTRY,
   RING_HEADER,
   RING_PAST,
@@ -50,6 +51,8 @@ export interface RingState {
   readonly previousSticky: boolean;
   /** Until when an unknown flow belongs to `previous`; nanoseconds of CLOCK_MONOTONIC. */
   readonly windowEndNs: bigint;
+  /** When it became so; nanoseconds of CLOCK_MONOTONIC. */
+  readonly changedNs: bigint;
 }
 
 /** What {@linkcode change} is to make of a ring. */
@@ -107,6 +110,7 @@ export function change(state: RingState | undefined, wanted: RingChange): RingSt
     previousSize: previous.length,
     previousSticky: past.sticky,
     windowEndNs: nowNs + windowNs,
+    changedNs: nowNs,
   };
 }
 
@@ -118,7 +122,7 @@ export function change(state: RingState | undefined, wanted: RingChange): RingSt
  * can be made for the whole: the change that brought the second tracked all entries, and none is
  * untracked within its window, so that (2) holds for all entries within and (3) for all after.
  */
-function pastOf(old: RingState, nowNs: bigint): { slots: Uint32Array; sticky: boolean } {
+export function pastOf(old: RingState, nowNs: bigint): { slots: Uint32Array; sticky: boolean } {
   const inWindow = nowNs < old.windowEndNs;
   const oneIndex = old.size === old.previousSize && old.sticky === old.previousSticky;
   if (inWindow && !oneIndex) return { slots: old.previous, sticky: old.previousSticky };
@@ -128,6 +132,31 @@ function pastOf(old: RingState, nowNs: bigint): { slots: Uint32Array; sticky: bo
     ),
     sticky: old.sticky,
   };
+}
+
+/** What a node that joins has to know of another's ring. */
+export interface RingPast {
+  /** What `pastOf()` gives there, in slots of here; 0 for destinations that this node does not have. */
+  readonly slots: Uint32Array;
+  /** Whether flows are indexed in it by their addresses alone. */
+  readonly sticky: boolean;
+  /** How long the window lasts there, in nanoseconds; 0 if it is over. */
+  readonly windowNs: bigint;
+}
+
+/**
+ * The ring of a node that has served nobody yet, once it knows what another one's would have become by a
+ * change to this set: from then on flows may come from there.
+ *
+ * Where the window lasts there, it ends here at the same time: a flow that begins there afterwards follows
+ * the ring, and nobody is told of it.
+ *
+ * @param slots The ring of this node, of the size that the other one's has
+ * @param past The other one's
+ */
+export function takeOver(past: RingPast, wanted: RingChange): RingState {
+  const { windowNs } = past.windowNs > 0n ? past : wanted;
+  return change(stateOf(past.slots, past.sticky), { ...wanted, windowNs });
 }
 
 /** What {@linkcode settle} has to know. */
@@ -159,6 +188,7 @@ export function settle(state: RingState, { nowNs, exceptions }: Settling): RingS
     ...stateOf(current.map(slotOf), state.sticky),
     current,
     windowEndNs: state.windowEndNs,
+    changedNs: state.changedNs,
   };
 }
 
@@ -166,6 +196,34 @@ export function settle(state: RingState, { nowNs, exceptions }: Settling): RingS
 export function sameRing(state: RingState, slots: Uint32Array, sticky: boolean): boolean {
   return state.size === slots.length && state.sticky === sticky &&
     state.current.every((entry, i) => slotOf(entry) === slots[i]);
+}
+
+/** The ring with more entries tracked. */
+export function track(state: RingState, indexes: Iterable<number>): RingState {
+  const current = state.current.slice();
+  for (const i of indexes) current[i] = (current[i]! | RING_TRACKED) >>> 0;
+  return { ...state, current };
+}
+
+/** Indexes of a flow in a ring: two, as the previous ring may have another size or stickiness. */
+export interface RingIndexes {
+  readonly current: number;
+  readonly previous: number;
+}
+
+/**
+ * Whether the ring alone gives a flow this destination, now and after any change: then nobody need remember it.
+ * What `exceptional()` in `bpf/flow.h` denies.
+ */
+export function answers(
+  state: RingState,
+  { current, previous }: RingIndexes,
+  slot: number,
+  nowNs: bigint,
+): boolean {
+  const entry = state.current[current]!;
+  if (slotOf(entry) !== slot) return false;
+  return !isTracked(entry) || nowNs >= state.windowEndNs || state.previous[previous] === slot;
 }
 
 /** A ring that has always been so. */
@@ -178,6 +236,7 @@ function stateOf(slots: Uint32Array, sticky: boolean): RingState {
     previousSize: slots.length,
     previousSticky: sticky,
     windowEndNs: 0n,
+    changedNs: 0n,
   };
 }
 
@@ -210,6 +269,7 @@ export function encodeRing(state: RingState): Uint8Array<ArrayBuffer> {
     RING_ENTRY.size,
   );
   RING_PRESENT.encode({ size, sticky: Number(state.sticky) }, bytes, 2 * RING_ENTRY.size);
+  RING_CHANGE.encode({ atNs: state.changedNs }, bytes, 3 * RING_ENTRY.size);
   const { words, current, previous, step } = columns(bytes);
   for (let i = 0; i < entries; i++) words[current + i * step] = state.current[i % size]!;
   for (let i = 0; i < previousSize; i++) words[previous + i * step] = state.previous[i]!;
@@ -226,6 +286,7 @@ export function decodeRing(bytes: Uint8Array): RingState {
   const { endNs } = RING_WINDOW.decode(bytes);
   const past = RING_PAST.decode(bytes, RING_ENTRY.size);
   const present = RING_PRESENT.decode(bytes, 2 * RING_ENTRY.size);
+  const { atNs } = RING_CHANGE.decode(bytes, 3 * RING_ENTRY.size);
   const { size } = present;
   const expected = RING_ENTRY.size * (RING_HEADER + Math.max(size, past.size));
   if (bytes.length !== expected) {
@@ -243,6 +304,7 @@ export function decodeRing(bytes: Uint8Array): RingState {
     previousSize: past.size,
     previousSticky: past.sticky !== 0,
     windowEndNs: endNs,
+    changedNs: atNs,
   };
 }
 

@@ -18,7 +18,7 @@ import { InstanceLock } from "./lock.ts";
 import type { MadeUpPacket } from "./made_up_packet.ts";
 import type { ProbeOptions } from "./probes.ts";
 import type { Seams } from "./seams.ts";
-import { Services } from "./services.ts";
+import { Sharing } from "./sharing.ts";
 import {
   type CompleteState,
   completeState,
@@ -51,7 +51,7 @@ import { upgrade } from "./upgrade.ts";
  * Whatever changes something is asynchronous, since it may have to ask the network for a next hop; changes
  * are carried out one after the other, also those of several processes, each all or nothing.
  */
-export class Client extends Services implements AsyncDisposable {
+export class Client extends Sharing implements AsyncDisposable {
   readonly #core: Core;
   readonly #replace: boolean;
 

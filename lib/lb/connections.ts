@@ -3,10 +3,9 @@
  *
  * @module
  */
-import type { BpfMap } from "../bpf/mod.ts";
-import { FLOW, FLOW_KEY4, FLOW_KEY6, FLOW_SEEN_SHIFT, FLOW_STATE } from "./abi.gen.ts";
+import { FLOW_STATE } from "./abi.gen.ts";
 import { type RingState, settle, slotOf } from "./change.ts";
-import { addressWords, FlowHash, type HashValue } from "./flow_hash.ts";
+import { FlowTable } from "./flow_table.ts";
 import type { Instance } from "./instance.ts";
 import { isSampleFixed, sampleSize } from "./load.ts";
 import type { Entry, Member } from "./model.ts";
@@ -15,37 +14,18 @@ import type { Registry } from "./registry.ts";
 /** A sweep of the tables is good for that long, or ten times as long as it took. */
 const FRESH_NS = 200_000_000n;
 const NS_PER_S = 1_000_000_000n;
-const PROTOCOL = { tcp: 6, udp: 17 };
-
-/** Where the fields of a flow's key are. */
-const LAYOUT = {
-  4: { ...FLOW_KEY4.offsets, size: FLOW_KEY4.size, addressSize: 4 },
-  6: { ...FLOW_KEY6.offsets, size: FLOW_KEY6.size, addressSize: 16 },
-};
-
-/** One flow of a sweep. */
-interface Seen {
-  key: Uint8Array;
-  /** The service that it belongs to, if there still is one. */
-  entry: Entry | undefined;
-  /** The destination that it was given to, if that is still there: a slot may have another owner since. */
-  owner: Member | undefined;
-  idleNs: bigint;
-  open: boolean;
-}
 
 /** Looks at the flow tables for its instance. */
 export class Connections {
   readonly #instance: Instance;
   readonly #registry: Registry;
-  readonly #flowHash: FlowHash;
+  readonly #table: FlowTable;
   #counted: { untilNs: bigint; open: Map<Member, number> } | undefined;
 
   constructor(instance: Instance, registry: Registry) {
     this.#instance = instance;
     this.#registry = registry;
-    const { hashKey, hashFinal } = instance.settings;
-    this.#flowHash = new FlowHash({ words: Uint32Array.from(hashKey), final: hashFinal });
+    this.#table = new FlowTable(instance, registry);
   }
 
   /** One flow in how many is counted. */
@@ -70,11 +50,13 @@ export class Connections {
     const mask = this.#instance.settings.sampleMask;
     const sampled = { 4: 0, 6: 0 };
     for (const family of [4, 6] as const) {
-      for (const flow of this.#sweep(family)) {
+      for (const flow of this.#table.sweep(family)) {
         const { entry, owner } = flow;
-        if (!entry || !owner || !flow.open) continue;
+        if (!entry || !owner || flow.state !== FLOW_STATE.OPEN) continue;
         if (flow.idleNs > BigInt(entry.spec.idleTimeout) * NS_PER_S) continue;
-        if (mask !== 0 && (this.#hash(family, flow.key, entry.spec.sticky).low & mask) !== 0) {
+        if (
+          mask !== 0 && (this.#table.hash(family, flow.key, entry.spec.sticky).low & mask) !== 0
+        ) {
           continue;
         }
         sampled[family]++;
@@ -113,7 +95,7 @@ export class Connections {
     const exceptions = new Map<Entry, Set<number>>([...due].map((entry) => [entry, new Set()]));
     for (const family of [4, 6] as const) {
       const forgotten: Uint8Array[] = [];
-      for (const flow of this.#sweep(family)) {
+      for (const flow of this.#table.sweep(family)) {
         const { entry, owner } = flow;
         if (!entry) {
           forgotten.push(flow.key);
@@ -126,12 +108,12 @@ export class Connections {
           forgotten.push(flow.key);
           continue;
         }
-        const index = this.#hash(family, flow.key, entry.spec.sticky).index(entry.ring.size);
+        const index = this.#table.hash(family, flow.key, entry.spec.sticky).index(entry.ring.size);
         if (slotOf(entry.ring.current[index]!) !== owner.slot) {
           exceptions.get(entry)!.add(index);
         }
       }
-      for (const key of forgotten) this.#table(family).delete(key);
+      for (const key of forgotten) this.#table.map(family).delete(key);
     }
     const rings = new Map<Entry, RingState>();
     for (const [entry, indexes] of exceptions) {
@@ -147,67 +129,4 @@ export class Connections {
     if (left.length > 0) this.#registry.confirmSettled(left);
     return next;
   }
-
-  #table(family: 4 | 6): BpfMap {
-    return family === 4 ? this.#instance.flows4 : this.#instance.flows6;
-  }
-
-  #hash(family: 4 | 6, key: Uint8Array, sticky: boolean): HashValue {
-    const { source, destination, sourcePort, protocol } = LAYOUT[family];
-    const word = (at: number) => new DataView(key.buffer, key.byteOffset + at).getUint32(0, true);
-    const ports = sticky ? 0 : word(sourcePort);
-    const number = sticky ? 0 : key[protocol]!;
-    if (family === 4) return this.#flowHash.hash4(word(source), word(destination), ports, number);
-    const words = (at: number) => addressWords(key.subarray(at, at + 16));
-    return this.#flowHash.hash6(words(source), words(destination), ports, number);
-  }
-
-  /** Services by the part of a flow's key that names them. */
-  #services(family: 4 | 6): Map<string, Entry> {
-    const services = new Map<string, Entry>();
-    for (const entry of this.#registry.services.values()) {
-      const { address } = entry.vip;
-      if (address.family !== family) continue;
-      const { port, protocol } = entry.spec;
-      services.set(nameOf(address.bytes, port, PROTOCOL[protocol]), entry);
-    }
-    return services;
-  }
-
-  #owners(): Map<number, Member> {
-    const owners = new Map<number, Member>();
-    for (const { members } of this.#registry.services.values()) {
-      for (const member of members.values()) owners.set(member.slot, member);
-    }
-    return owners;
-  }
-
-  *#sweep(family: 4 | 6): Generator<Seen> {
-    const layout = LAYOUT[family];
-    const { keys, values, count } = this.#table(family).lookupBatch();
-    const view = new DataView(keys.buffer, keys.byteOffset, keys.byteLength);
-    const services = this.#services(family);
-    const owners = this.#owners();
-    const now = this.#instance.clock();
-    for (let i = 0; i < count; i++) {
-      const at = i * layout.size;
-      const destination = at + layout.destination;
-      const vip = keys.subarray(destination, destination + layout.addressSize);
-      const port = view.getUint16(at + layout.destinationPort);
-      const protocol = keys[at + layout.protocol]!;
-      const flow = FLOW.decode(values, i * FLOW.size);
-      const owner = owners.get(flow.slot);
-      yield {
-        key: keys.subarray(at, at + layout.size),
-        entry: services.get(nameOf(vip, port, protocol)) ?? services.get(nameOf(vip, 0, protocol)),
-        owner: owner?.generation === flow.generation ? owner : undefined,
-        idleNs: now - (BigInt(flow.seen) << BigInt(FLOW_SEEN_SHIFT)),
-        open: flow.state === FLOW_STATE.OPEN,
-      };
-    }
-  }
-}
-
-function nameOf(address: Uint8Array, port: number, protocol: number): string {
-  return `${address.join(".")}:${port}/${protocol}`;
 }

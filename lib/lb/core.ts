@@ -10,6 +10,7 @@ import type { CompleteConfig } from "./config.ts";
 import { DenyList } from "./deny_list.ts";
 import { ReadOnlyError, XvsError } from "./errors.ts";
 import { Explainer } from "./explain.ts";
+import { FlowSharing } from "./flow_sharing.ts";
 import { Flows } from "./flows.ts";
 import type { Instance } from "./instance.ts";
 import { type Journal, restorePlans, storePlans } from "./journal.ts";
@@ -22,6 +23,7 @@ import { Registry } from "./registry.ts";
 import type { NextHopSource, ProbeLinks } from "./seams.ts";
 import type { CompleteServiceSet, CompleteState } from "./state.ts";
 import { Store } from "./store.ts";
+import { SharedState } from "./shared_state.ts";
 import { Statistics } from "./statistics.ts";
 import { type Destination, type Logger, serviceName } from "./types.ts";
 import { completeUpgrade } from "./upgrade.ts";
@@ -54,6 +56,8 @@ export class Core {
   readonly statistics: Statistics;
   readonly denyList: DenyList;
   readonly flows: Flows;
+  readonly sharing: FlowSharing;
+  readonly sharedState: SharedState;
   readonly probes: Probes;
   readonly logger: Logger | undefined;
   readonly #options: CoreOptions;
@@ -81,6 +85,8 @@ export class Core {
     this.statistics = new Statistics(instance, this.registry, this.connections);
     this.denyList = new DenyList(instance);
     this.flows = new Flows(instance, this.registry);
+    this.sharing = new FlowSharing(instance, this.registry);
+    this.sharedState = new SharedState(instance, this.registry, this.sharing);
     this.#watchdog = new Watchdog(instance, options.watchdog ?? 0);
     this.#config = instance.document.config;
     this.#nextHops = this.#newNextHops(this.#config);
@@ -233,6 +239,7 @@ export class Core {
     } finally {
       this.instance.close();
       this.registry.close();
+      this.sharing.close();
       await this.#following;
       // What is pinned goes on sending to its neighbours.
       await this.#nextHops.close({ keep: pinned });

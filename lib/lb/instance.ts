@@ -19,6 +19,7 @@ import {
   type ServiceRecord,
   SETTINGS,
   type Settings,
+  SHARED_FLOW,
   VIP,
   type Vip as VipEntry,
 } from "./abi.gen.ts";
@@ -67,6 +68,8 @@ export class Instance {
   readonly denied6: BpfMap;
   readonly flows4: BpfMap;
   readonly flows6: BpfMap;
+  readonly sharedFlows: BpfMap;
+  readonly sharingCounters: CounterTable;
   readonly reasonCounters: CounterTable;
   readonly serviceCounters: CounterTable;
   readonly vipCounters: CounterTable;
@@ -107,6 +110,8 @@ export class Instance {
     this.denied6 = map("denied6");
     this.flows4 = map("flows4");
     this.flows6 = map("flows6");
+    this.sharedFlows = map("shared_flows");
+    this.sharingCounters = new CounterTable(map("sharing_counters"));
     this.reasonCounters = new CounterTable(map("reason_counters"));
     this.serviceCounters = new CounterTable(map("service_counters"));
     this.vipCounters = new CounterTable(map("vip_counters"));
@@ -122,6 +127,7 @@ export class Instance {
       maxDestinations: map("destination_records").maxEntries - 1,
       maxFlows: this.flows4.maxEntries,
       maxBlocked: this.denied4.maxEntries,
+      maxShared: this.sharedFlows.maxEntries / (SHARED_FLOW.size + 8),
     };
   }
 

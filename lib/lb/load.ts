@@ -4,7 +4,8 @@
  * @module
  */
 import { BpfError, BpfObject, elfOf, possibleCpus } from "../bpf/mod.ts";
-import { ABI_VERSION, SETTINGS, type Settings } from "./abi.gen.ts";
+import { pageSize } from "../sys/mapping.ts";
+import { ABI_VERSION, SETTINGS, type Settings, SHARED_FLOW } from "./abi.gen.ts";
 import { completeConfig, settingsOf } from "./config.ts";
 import { AbiError, InvalidValueError } from "./errors.ts";
 import { expandKey } from "./flow_hash.ts";
@@ -27,6 +28,7 @@ export interface Sizes {
   maxDestinations: number;
   maxFlows: number;
   maxBlocked: number;
+  maxShared: number;
 }
 
 /** A program that is loaded, and not yet set up. */
@@ -129,6 +131,7 @@ function sizesOf(options: Options): Sizes {
     maxDestinations: size("maxDestinations", 16384),
     maxFlows: size("maxFlows", maxFlowsOf(options)),
     maxBlocked: size("maxBlocked", 65536),
+    maxShared: size("maxShared", 16384),
   };
 }
 
@@ -154,4 +157,11 @@ function setSizes(object: BpfObject, sizes: Sizes): void {
   max(sizes.maxDestinations + 1, "probes"); // and so is number 0
   max(sizes.maxFlows, "flows4", "flows6");
   max(sizes.maxBlocked, "denied4", "denied6");
+  max(ringBufferBytes(sizes.maxShared), "shared_flows");
+}
+
+/** A ring buffer has a power of two of bytes, in whole pages; each record takes 8 more. */
+function ringBufferBytes(records: number): number {
+  const least = Math.max(pageSize(), records * (SHARED_FLOW.size + 8));
+  return 2 ** Math.ceil(Math.log2(least));
 }

@@ -33,6 +33,8 @@ export class Entry {
   spec: Required<Service>;
   /** CLOCK_MONOTONIC: when the ring may be settled; 0: nothing of it is tracked. */
   settleNs = 0n;
+  /** How often entries of the ring were made tracked where it stands. */
+  marks = 0;
   readonly #load: () => StoredRing;
   #ring: StoredRing | undefined;
 
@@ -59,9 +61,15 @@ export class Entry {
     this.settleNs = ring.state.current.some(isTracked) ? ring.state.windowEndNs : 0n;
   }
 
-  /** Another process has written: a ring in another map than this is read again when asked for. */
-  expectRing(mapId: number): void {
-    if (this.#ring?.mapId !== mapId) this.#ring = undefined;
+  /** Another process has written: a ring that is in another map, or marked, is read again when asked for. */
+  expectRing(mapId: number, marks: number): void {
+    if (this.#ring?.mapId !== mapId || this.marks !== marks) this.#ring = undefined;
+    this.marks = marks;
+  }
+
+  /** Takes note of marks: the ring is the same, but for entries that are tracked now. */
+  markRing(state: RingState): void {
+    this.setRing({ state, mapId: this.#ring!.mapId });
   }
 }
 

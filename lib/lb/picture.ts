@@ -105,13 +105,13 @@ function addServices(
   const byId = new Map<number, Entry>();
   for (const { id, vip: vipId, ring, spec, record } of scan.services) {
     const name = serviceName(spec);
-    const { serial, settleNs } = record;
+    const { serial, settleNs, marks } = record;
     const vip = addVip(picture, spec.address, vipId, known);
     const before = known?.services.get(name);
     const same = before?.id === id && before.vip === vip && before.serial === serial;
     const service = same ? before : newEntry(instance, { id, vip, spec, serial });
     Object.assign(service, { spec, settleNs });
-    service.expectRing(ring);
+    service.expectRing(ring, marks);
     service.members.clear();
     byId.set(id, service);
     picture.services.set(name, service);

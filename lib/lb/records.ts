@@ -25,7 +25,7 @@ const NO_ADDRESS = new Uint8Array(16);
 
 /** The record of a service. */
 export function serviceRecord(entry: Entry): ServiceRecord {
-  const { spec, vip: { address }, serial, settleNs } = entry;
+  const { spec, vip: { address }, serial, settleNs, marks } = entry;
   return {
     address: field(address.bytes),
     port: spec.port,
@@ -35,6 +35,7 @@ export function serviceRecord(entry: Entry): ServiceRecord {
     idleTimeoutNs: BigInt(spec.idleTimeout) * NS_PER_S,
     settleNs,
     serial,
+    marks,
   };
 }
 
@@ -166,4 +167,5 @@ export const FREE_SERVICE: ServiceRecord = {
   idleTimeoutNs: 0n,
   settleNs: 0n,
   serial: 0,
+  marks: 0,
 };

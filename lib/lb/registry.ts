@@ -174,6 +174,11 @@ export class Registry {
     );
   }
 
+  /** What is known is up to date: this process itself has changed rings. */
+  keepUp(): void {
+    this.#revision = this.#instance.revision;
+  }
+
   close(): void {
     this.#writer.close();
   }

@@ -6,11 +6,11 @@
  * @module
  */
 import { type BpfMap, u32 } from "../bpf/mod.ts";
-import type {
-  Destination as DestinationEntry,
-  DestinationRecord,
-  Service as ServiceEntry,
-  Vip as VipEntry,
+import {
+  type Destination as DestinationEntry,
+  type DestinationRecord,
+  type Service as ServiceEntry,
+  type Vip as VipEntry,
 } from "./abi.gen.ts";
 import { change, encodeRing, type RingState } from "./change.ts";
 import { destinationEntry, NOBODY, serviceKey } from "./entries.ts";
@@ -84,8 +84,15 @@ export class TableWriter {
       this.#instance.serviceRecords.setAll(
         which.map(({ entry }) => [entry.id, serviceRecord(entry)]),
       );
+    write(steps.filter(({ isNew }) => isNew));
+    this.keys(steps.map(({ entry }) => entry));
+    write(steps.filter(({ isNew }) => !isNew));
+  }
+
+  /** What the program finds of services. */
+  keys(entries: readonly Entry[]): void {
     const services: Record<4 | 6, [Uint8Array, ServiceEntry][]> = { 4: [], 6: [] };
-    for (const { entry: { id, vip, spec, ring } } of steps) {
+    for (const { id, vip, spec, ring } of entries) {
       services[vip.address.family].push([serviceKey(vip.address, spec), {
         id,
         ringSize: ring.size,
@@ -93,10 +100,8 @@ export class TableWriter {
         sticky: Number(spec.sticky),
       }]);
     }
-    write(steps.filter(({ isNew }) => isNew));
     this.#instance.services4.setAll(services[4]);
     this.#instance.services6.setAll(services[6]);
-    write(steps.filter(({ isNew }) => !isNew));
   }
 
   /** VIPs by their numbers of services. */

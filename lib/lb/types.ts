@@ -175,6 +175,8 @@ export interface Options extends Config {
   flowsPerCPU?: number;
   /** How many prefixes of each family may be blocked. Default 65536. */
   maxBlocked?: number;
+  /** How many flows may wait for `readFlows()`, once flows are shared. Default 16384. */
+  maxShared?: number;
   /**
    * Seconds without a sign of life from this process after which the program passes everything to the
    * host; 0 is never. Default 0: when the process ends, the program is detached anyway. Not for an

@@ -140,6 +140,7 @@ Deno.test("settings holds numbers of 64 bits and lists", () => {
     unknownPort: 1,
     expired: 2,
     deny: 3,
+    share: 4,
     hashKey: [1, 2, 3, 4, 5, 6, 7, 8, 9, 0x80000000],
     hashFinal: 0xfedcba9876543210n,
     sourceMask4: 0x0000ffff,
@@ -156,7 +157,7 @@ Deno.test("settings holds numbers of 64 bits and lists", () => {
     bonding: 1,
   };
   const bytes = hex(`
-    02000000 ffffffff 00200000 02000000 03000000 01020300
+    02000000 ffffffff 00200000 02000000 03000000 01020304
     01000000 02000000 03000000 04000000 05000000
     06000000 07000000 08000000 09000000 00000080
     1032547698badcfe 0000ffff ffffffff 0807060504030201

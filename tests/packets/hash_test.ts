@@ -49,6 +49,7 @@ function writeService(
     previousSize: size,
     previousSticky: sticky,
     windowEndNs: 0n,
+    changedNs: 0n,
   }));
   instance.rings.updateInner(u32(0), ring);
   const address = Address.parse(VIP[family]);
