@@ -277,8 +277,8 @@ export class Instance {
     this.#inTransaction = true;
     // As long as there is a journal, whoever opens the instance sees that something is under way.
     this.adjust({ revision: this.revision | 1n });
-    this.store?.writeJournal(journal());
     try {
+      this.store?.writeJournal(journal());
       await act();
     } finally {
       this.store?.clearJournal();

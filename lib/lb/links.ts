@@ -5,6 +5,7 @@
  */
 import { type BpfMap, u32, XdpLink } from "../bpf/mod.ts";
 import { namespaceId, namespaceName } from "../net/namespace.ts";
+import { interfaceName } from "../sys/interface.ts";
 import { NamespaceError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
 import { linkPin } from "./store.ts";
@@ -76,7 +77,7 @@ export class Links {
   /** Takes the program off interfaces; that it is not there is no error. */
   async detach(names: readonly string[]): Promise<void> {
     this.prune();
-    const gone = this.#records.filter(({ name }) => names.includes(name)).map(pinOf);
+    const gone = this.#records.filter((record) => names.includes(nameOf(record))).map(pinOf);
     if (gone.length === 0) return;
     await this.#instance.transact(() => ({ links: gone }), () => this.forget(gone));
   }
@@ -97,7 +98,7 @@ export class Links {
   /** The interfaces that were attached, and how. */
   list(): AttachedInterface[] {
     return this.#records.map((record) => ({
-      name: record.name,
+      name: nameOf(record),
       index: record.ifindex,
       mode: this.#isAttached(pinOf(record)) ? record.mode : undefined,
     }));
@@ -183,6 +184,11 @@ export function elsewhere(instance: string, namespace: number): NamespaceError {
     ? `"${name}"; run this by "nsenter --net=/run/netns/${name}"`
     : `${namespace}, which has no name`;
   return new NamespaceError(instance, where);
+}
+
+/** The name that an interface has now, where that can be seen. */
+function nameOf({ name, ifindex, namespace }: LinkRecord): string {
+  return namespace === namespaceId() ? interfaceName(ifindex) ?? name : name;
 }
 
 function pinOf({ namespace, ifindex }: Pick<LinkRecord, "namespace" | "ifindex">): string {

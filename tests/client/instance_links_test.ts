@@ -144,3 +144,20 @@ Deno.test("nothing in the kernel is left of an instance that was removed", async
   await Client.remove(pinned.name);
   for (const id of ids) await assertMapGone(id);
 });
+
+Deno.test("an interface that is renamed stays attached, and goes by its new name", async () => {
+  using network = new Network();
+  await using pinned = new Pinned();
+  await using client = await pinned.create(["left"]);
+  run("ip", "link", "set", "left", "down");
+  run("ip", "link", "set", "left", "name", "uplink");
+  run("ip", "link", "set", "uplink", "up");
+  assertEquals(client.info().interfaces.map(({ name, mode }) => [name, mode]), [[
+    "uplink",
+    "generic",
+  ]]);
+  await client.attach("uplink");
+  assertEquals(client.info().interfaces.length, 1);
+  await client.detach("uplink");
+  assert(!attached(network.ifindex));
+});

@@ -237,3 +237,16 @@ Deno.test("whoever changes something settles what is due, though another process
   await one.createService(service(4));
   assertEquals(settleNs(), 0n);
 });
+
+Deno.test("a journal that cannot be written is an error, and nothing has changed", async () => {
+  await using pinned = new Pinned();
+  await using client = await pinned.create();
+  await using other = await pinned.open();
+  const inTheWay = `${RUN_DIRECTORY}/${pinned.name}.journal.new`;
+  Deno.mkdirSync(inTheWay);
+  await assertRejects(() => client.createService(service(1)), Error, "directory");
+  Deno.removeSync(inTheWay);
+  assertEquals([client.services(), other.services()], [[], []]);
+  await other.createService(service(1));
+  assertEquals(client.services().length, 1);
+});
