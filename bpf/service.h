@@ -55,52 +55,34 @@ always_inline __u8 zero_after(__u64 revision)
 
 #define current_revision() (*(volatile __u64 *)&settings.revision)
 
-always_inline struct service_key4 service_key4(struct packet *p, __be16 port)
-{
-	return (struct service_key4){
-		.address = *(__be32 *)p->destination,
-		.port = port,
-		.protocol = p->protocol,
-	};
-}
-
-always_inline void set_service_key6(struct service_key6 *key, struct packet *p, __be16 port)
-{
-	copy_words(key->address, p->destination, 4);
-	key->port = port;
-	key->protocol = p->protocol;
-}
-
-/* What was found last for packets like this one, if it still holds. */
+/* What was found last for packets like this one, if it still holds. No key is made for it: it would take stack. */
 always_inline struct service *recall(struct packet *p, __be16 port, enum family family)
 {
 	__u32 place = place_of(p, port, family);
 
 	if (family == IPV4) {
 		struct recent_service4 *recent = bpf_map_lookup_elem(&recent_services4, &place);
-		const struct service_key4 key = service_key4(p, port);
 
-		if (!recent || *(__u64 *)&recent->key != *(__u64 *)&key ||
-		    recent->revision != current_revision())
+		if (!recent || recent->key.address != *(__be32 *)p->destination || recent->key.port != port ||
+		    recent->key.protocol != p->protocol || recent->revision != current_revision())
 			return NULL;
 		return &recent->service;
 	} else {
 		struct recent_service6 *recent = bpf_map_lookup_elem(&recent_services6, &place);
-		struct service_key6 key aligned_words = {};
-		const __u64 *one = (__u64 *)&key, *other;
+		const __u32 *ours = p->destination, *kept;
 
-		set_service_key6(&key, p, port);
 		if (!recent)
 			return NULL;
-		other = (__u64 *)&recent->key;
-		if (one[0] != other[0] || one[1] != other[1] || *(__u32 *)&one[2] != *(__u32 *)&other[2] ||
+		kept = (__u32 *)recent->key.address;
+		if (kept[0] != ours[0] || kept[1] != ours[1] || kept[2] != ours[2] || kept[3] != ours[3] ||
+		    recent->key.port != port || recent->key.protocol != p->protocol ||
 		    recent->revision != current_revision())
 			return NULL;
 		return &recent->service;
 	}
 }
 
-/* From the table, and kept. The order of stores is for whoever interrupts a test run. */
+/* The order of stores is for whoever interrupts a test run. */
 #define keep(recent, of_key, found, at_revision)                                                   \
 	({                                                                                         \
 		(recent)->revision = NO_REVISION;                                                  \
@@ -112,27 +94,43 @@ always_inline struct service *recall(struct packet *p, __be16 port, enum family 
 		&(recent)->service;                                                                \
 	})
 
-always_inline struct service *look_up(struct packet *p, __be16 port, enum family family)
+/* From the table, and kept. */
+static __noinline struct service *look_up4(struct packet *p, __be16 port)
 {
 	const __u64 revision = current_revision();
-	__u32 place = place_of(p, port, family);
+	struct service_key4 key = {
+		.address = *(__be32 *)p->destination,
+		.port = port,
+		.protocol = p->protocol,
+		.pad = zero_after(revision),
+	};
+	__u32 place = place_of(p, port, IPV4);
+	struct recent_service4 *recent = bpf_map_lookup_elem(&recent_services4, &place);
+	struct service *found = bpf_map_lookup_elem(&services4, &key);
+
+	return found && recent ? keep(recent, key, found, revision) : NULL;
+}
+
+static __noinline struct service *look_up6(struct packet *p, __be16 port)
+{
+	const __u64 revision = current_revision();
+	struct service_key6 key aligned_words = {
+		.port = port,
+		.protocol = p->protocol,
+		.pad = zero_after(revision),
+	};
+	__u32 place = place_of(p, port, IPV6);
+	struct recent_service6 *recent = bpf_map_lookup_elem(&recent_services6, &place);
 	struct service *found;
 
-	if (family == IPV4) {
-		struct recent_service4 *recent = bpf_map_lookup_elem(&recent_services4, &place);
-		struct service_key4 key = service_key4(p, port);
+	copy_words(key.address, p->destination, 4);
+	found = bpf_map_lookup_elem(&services6, &key);
+	return found && recent ? keep(recent, key, found, revision) : NULL;
+}
 
-		key.pad = zero_after(revision);
-		found = bpf_map_lookup_elem(&services4, &key);
-		return found && recent ? keep(recent, key, found, revision) : NULL;
-	} else {
-		struct recent_service6 *recent = bpf_map_lookup_elem(&recent_services6, &place);
-		struct service_key6 key aligned_words = { .pad = zero_after(revision) };
-
-		set_service_key6(&key, p, port);
-		found = bpf_map_lookup_elem(&services6, &key);
-		return found && recent ? keep(recent, key, found, revision) : NULL;
-	}
+always_inline struct service *look_up(struct packet *p, __be16 port, enum family family)
+{
+	return family == IPV4 ? look_up4(p, port) : look_up6(p, port);
 }
 
 always_inline struct service *find_service(struct packet *p, __be16 port, enum family family)
