@@ -102,6 +102,35 @@ always_inline int change_ends(struct cursor *c, struct packet *p, struct ends *e
 	return 1;
 }
 
+/*
+ * The same with an ICMP error that quotes a probe: to whom it is, whom it is from if that is the VIP, and what it
+ * quotes up to the ports, where the cursor stands. The quoted checksum of what follows is nobody's to look at.
+ */
+always_inline void change_quote(struct cursor *c, struct packet *p, struct ends *ends, enum family family)
+{
+	const __u32 size = family == IPV4 ? 4 : 16, ports = ends->destination_port | (__u32)ends->source_port << 16;
+	void *source = family == IPV4 ? (void *)&p->ip4->saddr : (void *)&p->ip6->saddr;
+	__u32 outer = 0, quoted;
+
+	/* `source` and `destination` are those of whoever answered the quoted packet. */
+	if (!__builtin_memcmp(source, p->source, size))
+		outer = overwrite(source, ends->source, size);
+	outer = fold(outer + overwrite(source + size, ends->destination, size));
+	quoted = overwrite(p->destination, ends->destination, size);
+	quoted = fold(quoted + overwrite(p->source, ends->source, size));
+	if (family == IPV4) {
+		struct iphdr *header = p->destination - __builtin_offsetof(struct iphdr, saddr);
+
+		p->ip4->check = add_to_checksum(p->ip4->check, outer);
+		header->check = add_to_checksum(header->check, quoted);
+		/* A header with a right checksum adds nothing to others, and there is no pseudo-header. */
+		outer = 0;
+		quoted = 0;
+	}
+	outer = fold(outer + quoted + overwrite(c->at, &ports, sizeof(ports)));
+	p->icmp->checksum = add_to_checksum(p->icmp->checksum, outer);
+}
+
 always_inline int same_flow(const struct probe_flow *a, const struct probe_flow *b)
 {
 	return !__builtin_memcmp(a, b, __builtin_offsetof(struct probe_flow, seen));
@@ -109,14 +138,19 @@ always_inline int same_flow(const struct probe_flow *a, const struct probe_flow 
 
 /*
  * The port by which a flow goes; `key` comes without one. The host does not use a port towards an address again
- * too soon, nor does what becomes of it here. 0: there is none. No global function: of such a one's arguments Linux
- * 6.1 takes no key or value.
+ * too soon, nor does what becomes of it here. 0: there is none.
  */
-static __noinline __u32 port_of_probe(struct probe_key *key, struct probe_flow *flow, __u32 number)
+__noinline __u32 port_of_probe(struct probe_key *asked, struct probe_flow *asking, __u32 number)
 {
-	struct probe_flow *known;
+	struct probe_flow own_flow aligned_words, *flow = &own_flow, *known;
+	struct probe_key own_key aligned_words, *key = &own_key;
 	__u32 first, step, i, port, oldest = 0, age = 0, free = 0;
 
+	if (!asked || !asking)
+		return 0;
+	/* Linux 6.1 takes no key or value out of what another function has on its stack. */
+	copy_words(key, asked, sizeof(*key) / 4);
+	copy_words(flow, asking, sizeof(*flow) / 4);
 	number *= 0x9e3779b1;
 	first = bpf_ntohs(flow->port) + (number >> 16);
 	step = (number & 0x7ffe) | 1;
@@ -260,8 +294,8 @@ always_inline struct verdict send_probe(struct cursor *c, struct packet *p, enum
 }
 
 /*
- * A packet to an address that is no VIP. If it answers a probe, the host gets it as if the probe address had
- * sent it, by the interface that it sends probes by; any other is not touched. The reason.
+ * A packet to an address that is no VIP. If it answers a probe, or is an error about one, the host gets it as if
+ * it came from the probe address, by the interface that it sends probes by; any other is not touched. The reason.
  */
 always_inline __u32 take_reply(struct xdp_md *ctx, enum family family)
 {
@@ -275,7 +309,9 @@ always_inline __u32 take_reply(struct xdp_md *ctx, enum family family)
 	__u32 macs[3] = {};
 	__be16 protocol = parse_ethernet(&c, &p);
 
-	if (parse_ip(&c, &p, family) != REASON_FORWARDED || p.icmp || p.fragment == FRAGMENT_LATER)
+	if (parse_ip(&c, &p, family) != REASON_FORWARDED || p.fragment == FRAGMENT_LATER)
+		return REASON_NOT_A_VIP;
+	if (p.icmp && (p.fragment || !is_error(&p, family) || !adopt_quoted(&c, &p, family)))
 		return REASON_NOT_A_VIP;
 	key.port = p.ports >> 16;
 	if (!is_probe_port(key.port))
@@ -292,7 +328,9 @@ always_inline __u32 take_reply(struct xdp_md *ctx, enum family family)
 	copy_words(ends.destination, flow->source, words);
 	ends.source_port = p.ports;
 	ends.destination_port = flow->port;
-	if (!change_ends(&c, &p, &ends, family))
+	if (p.icmp)
+		change_quote(&c, &p, &ends, family);
+	else if (!change_ends(&c, &p, &ends, family))
 		return REASON_ERR_INTERNAL;
 	if (p.tags && bpf_xdp_adjust_head(ctx, p.tags * sizeof(struct tag)))
 		return REASON_ERR_ADJUST_FAILED;

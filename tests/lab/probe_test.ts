@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { Lab, LAB_ECHO_PORT, type LabNode } from "../../lib/net/lab.ts";
 import type { Destination, Info } from "../../mod.ts";
 import { BpfFs, loaded } from "../bpf/support.ts";
@@ -132,6 +132,25 @@ Deno.test("lab: programs on the balancer probe each server through its tunnel", 
   const { metrics } = await remote.call<Info>("info");
   assert(Number(metrics.probe) > 1000 && Number(metrics.probe_reply) > 1000);
   assert(Number(metrics.too_big) >= 2 * 16, `${metrics.too_big} packets too big`);
+});
+
+Deno.test("lab: a port where nobody listens is known at once, over TCP and UDP", async () => {
+  await using stack = new AsyncDisposableStack();
+  await decapsulate(stack, lab);
+  const remote = stack.use(await Remote.create(lab));
+  await remote.call("openProbes");
+  for (const family of FAMILIES) {
+    const [target] = await probed(remote, family, (node) => through("ipip", node, 4));
+    for (const protocol of ["tcp", "udp"]) {
+      const path = `/dev/${protocol}/${target!.address}/9`;
+      const talk = `exec 3<>${path} && echo a >&3 && sleep 0.3 && echo b >&3`;
+      const { code, stderr } = await lab.balancer.attempt(["bash", "-c", talk], {
+        signal: AbortSignal.timeout(5000),
+      });
+      assertEquals(code, 1);
+      assertStringIncludes(stderr, "Connection refused");
+    }
+  }
 });
 
 Deno.test("lab: in native mode probes come and go as well", async () => {
