@@ -3,7 +3,7 @@
 T =
 N = 1000000
 
-.PHONY: help demo test fuzz endurance bench bpf verify check
+.PHONY: help demo test fuzz endurance bench bpf binary verify check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,10 @@ bench: ## what a packet, a change and a table cost, and throughput, beside floor
 bpf: ## rebuild the BPF objects and what is generated from them
 	@scripts/setup.sh build
 	@deno run -A bpf/build.ts
+
+binary: ## Deno and the scripts in one executable file, build/xvs
+	@scripts/setup.sh deno
+	@deno run -A scripts/binary.ts build
 
 verify: ## rebuild likewise, and fail if anything committed differs
 	@scripts/setup.sh build

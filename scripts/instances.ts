@@ -39,13 +39,6 @@ function columns(instance: InstanceInfo): Record<string, string | number> {
 await script(HELP, {}, async ({ words, switches }) => {
   const [action = "list", ...names] = words;
   if (action === "remove" && names.length > 0) {
-    const known = (await Client.instances()).map(({ name }) => name);
-    const unknown = names.find((name) => !known.includes(name));
-    if (unknown !== undefined) {
-      throw new UsageError(
-        `Instance "${unknown}" does not exist: there are ${known.join(", ") || "none"}`,
-      );
-    }
     for (const name of names) await Client.remove(name);
   } else if (action === "list" && names.length === 0) {
     show(await Client.instances(), switches.json, columns, "there is no instance");

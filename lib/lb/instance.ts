@@ -180,19 +180,22 @@ export class Instance {
     using stack = new DisposableStack();
     const maps = store.openMaps();
     for (const map of maps.values()) stack.use(map);
-    const map = maps.get("settings")!;
-    const settings = map.view();
-    const version = abiVersionOf(map, settings);
+    const map = maps.get("settings");
+    const settings = map?.view() ?? new Uint8Array(4);
+    const version = abiVersionOf(settings);
     if (version !== ABI_VERSION) throw otherAbi(name, version);
     const programs = stack.use(store.openPrograms());
-    const instance = new Instance({
-      maps,
-      programs,
-      settings: settings.subarray(0, SETTINGS.size),
-      store,
-    });
-    stack.move();
-    return instance;
+    try {
+      if (map!.valueSize !== SETTINGS.size) throw new RangeError("Settings are of another size");
+      const own = settings.subarray(0, SETTINGS.size);
+      const instance = new Instance({ maps, programs, settings: own, store });
+      stack.move();
+      return instance;
+    } catch (error) {
+      // It says that it is of this version, and lacks a part: as while a version is made.
+      if (error instanceof RangeError) throw otherAbi(name, 0);
+      throw error;
+    }
   }
 
   /** The program that packets from the network meet. */
@@ -334,15 +337,9 @@ export class Instance {
   }
 }
 
-/**
- * The version of the ABI that an instance has, whichever that is: it comes first in all of them. 0 if it claims to
- * be this one and is not, as while a version is made.
- *
- * @param settings the value of its map
- */
-export function abiVersionOf({ valueSize }: BpfMap, settings: Uint8Array): number {
-  const version = new DataView(settings.buffer, settings.byteOffset).getUint32(0, true);
-  return version === ABI_VERSION && valueSize !== SETTINGS.size ? 0 : version;
+/** The version of the ABI that an instance has, whichever that is: it comes first in all of them. */
+function abiVersionOf(settings: Uint8Array): number {
+  return new DataView(settings.buffer, settings.byteOffset).getUint32(0, true);
 }
 
 function otherAbi(name: string, version: number): AbiError {

@@ -5,7 +5,8 @@
  */
 import { namespaceName } from "../net/namespace.ts";
 import { ABI_VERSION } from "./abi.gen.ts";
-import { abiVersionOf, Instance } from "./instance.ts";
+import { AbiError } from "./errors.ts";
+import { Instance } from "./instance.ts";
 import { InstanceLock } from "./lock.ts";
 import { Store } from "./store.ts";
 import type { AttachedInterface } from "./types.ts";
@@ -28,14 +29,11 @@ export interface InstanceInfo {
 /** An instance, if it is still there. */
 export function instanceInfo(name: string): InstanceInfo | undefined {
   try {
-    const abiVersion = versionOf(name);
-    const unknown = { current: false, interfaces: [], namespace: undefined, services: 0 };
-    if (abiVersion !== ABI_VERSION) return { name, abiVersion, ...unknown };
     using instance = Instance.open(name);
     const { namespace } = instance.links;
     return {
       name,
-      abiVersion,
+      abiVersion: ABI_VERSION,
       current: instance.settings.objectHash.toHex() === OBJECT.sha256,
       interfaces: instance.interfaces,
       namespace: namespace === undefined ? undefined : namespaceName(namespace) ?? namespace,
@@ -45,7 +43,16 @@ export function instanceInfo(name: string): InstanceInfo | undefined {
   } catch (error) {
     // Somebody has removed it meanwhile.
     if (!Store.names().includes(name)) return undefined;
-    throw error;
+    if (!(error instanceof AbiError)) throw error;
+    const { found: abiVersion } = error;
+    return {
+      name,
+      abiVersion,
+      current: false,
+      interfaces: [],
+      namespace: undefined,
+      services: 0,
+    };
   }
 }
 
@@ -61,15 +68,5 @@ export async function sweepInstances(): Promise<void> {
     // Whoever holds it is about to make an instance.
     using lock = InstanceLock.takeNow(name);
     if (lock && !Store.names().includes(name)) lock.removeFile();
-  }
-}
-
-function versionOf(name: string): number {
-  const maps = Store.open(name).openMaps();
-  try {
-    const map = maps.get("settings")!;
-    return abiVersionOf(map, map.view());
-  } finally {
-    for (const map of maps.values()) map.close();
   }
 }

@@ -175,13 +175,15 @@ Deno.test("detach.ts takes it off, attach.ts goes on, and instances.ts removes i
     ["attach.ts", ["-i", "no.name", "eth0"], 'Instance "no.name" cannot be'],
     ["attach.ts", ["-i", `${NAME}b`, "--hash-key", "12"], "must be 16 bytes in hexadecimal"],
     ["attach.ts", ["-i", `${NAME}b`, "--max-flows", "0"], "maxFlows 0 is not a whole number"],
-    ["instances.ts", ["remove", "nobody"], 'Instance "nobody" does not exist'],
     ["instances.ts", ["remove"], "takes list, or remove"],
   ];
   for (const [script, args, says] of usage) await assertUsage(lab.balancer, script, args, says);
   for (const script of ["instances.ts", "services.ts", "status.ts", "flows.ts"]) {
     await assertClosedPipe(lab.balancer, script, script === "instances.ts" ? [] : I);
   }
+  const nobody = await runScript(lab.balancer, "instances.ts", ["remove", "nobody"]);
+  assertEquals(nobody.code, 1);
+  assertStringIncludes(nobody.stderr, 'Instance "nobody" does not exist');
   await jsonOf(lab.balancer, "instances.ts", "remove", NAME);
   assertEquals(await xdpPrograms(lab.balancer), {});
   assertStringIncludes(await fails("status.ts"), `Instance "${NAME}" does not exist`);
