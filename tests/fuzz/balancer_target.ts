@@ -41,7 +41,7 @@ export class BalancerTarget implements Target {
     const { instance } = scene.balancer;
     const share = (name: string) => name === ".rodata" ? undefined : instance.map(name);
     const runner = owned.use(
-      await Runner.load(OBJECT, "xvs", REASONS.length, { manual_clock: 1 }, share),
+      await Runner.load(OBJECT, REASONS.length, { manual_clock: 1 }, share),
     );
     return new BalancerTarget(scene, runner, owned.move());
   }
@@ -52,14 +52,14 @@ export class BalancerTarget implements Target {
 
   send(frame: Uint8Array, spoil: (run: Run) => void = () => {}): string | undefined {
     const ifindex = this.#scene.interfaces[0];
-    const run = this.#runner.run(frame, ifindex);
+    const run = this.#runner.run("xvs", frame, ifindex);
     if (run.reason >= 0) this.counts[run.reason]!++;
     spoil(run);
     const complaint = this.#oracle.judge(frame, run);
     if (complaint || run.action < 3) return complaint;
     // What it sent once it sends again, and nothing of what stood before the frame shows.
     const first = run.frame.slice(), { reason } = run;
-    const again = this.#runner.run(frame, ifindex);
+    const again = this.#runner.run("xvs", frame, ifindex);
     if (again.reason >= 0) this.counts[again.reason]!++;
     if (again.reason !== reason) {
       return this.#scene.frugal ? undefined : `then ${REASONS[again.reason]}: the same frame again`;

@@ -168,13 +168,13 @@ export class DecapTarget implements Target {
     }
     const share = (name: string) => maps.get(name);
     const variables = { only_addresses: 1 };
-    const runner = await Runner.load(OBJECT, "decap", DECAP_REASONS.length, variables, share);
+    const runner = await Runner.load(OBJECT, DECAP_REASONS.length, variables, share);
     owned.use(runner);
     return new DecapTarget(runner, owned.move());
   }
 
   send(frame: Uint8Array): string | undefined {
-    const run = this.#runner.run(frame, IFINDEX);
+    const run = this.#runner.run("decap", frame, IFINDEX);
     if (run.reason >= 0) this.counts[run.reason]!++;
     return this.#oracle.judge(frame, run);
   }

@@ -31,7 +31,7 @@ export interface Run {
 
 /** The runner. */
 export class Runner implements Disposable {
-  readonly program: BpfProgram;
+  readonly #programs: ReadonlyMap<string, BpfProgram>;
   readonly #owned: DisposableStack;
   /** Packets and octets of each reason, the lower halves of 64 bits at even places. */
   readonly #counters: Uint32Array;
@@ -39,21 +39,24 @@ export class Runner implements Disposable {
   readonly #poison = Uint8Array.from({ length: 251 + POISON }, (_, i) => 1 + (i * 31) % 255);
   #salt = 0;
 
-  private constructor(program: BpfProgram, counters: Uint8Array, owned: DisposableStack) {
-    this.program = program;
+  private constructor(
+    programs: ReadonlyMap<string, BpfProgram>,
+    counters: Uint8Array,
+    owned: DisposableStack,
+  ) {
+    this.#programs = programs;
     this.#counters = new Uint32Array(counters.buffer, counters.byteOffset, counters.length / 4);
     this.#before = this.#counters.slice();
     this.#owned = owned;
   }
 
   /**
-   * Loads a program.
+   * Loads an object.
    *
    * @param map gives the maps to share with another one that is loaded, by name; undefined: not that one
    */
   static async load(
     embedded: EmbeddedObject,
-    program: string,
     reasons: number,
     variables: Record<string, number>,
     map: (name: string) => BpfMap | undefined,
@@ -73,14 +76,14 @@ export class Runner implements Disposable {
     }
     for (const [name, value] of Object.entries(variables)) object.setVariable(name, value);
     object.load();
-    return new Runner(object.program(program), counters.view(), owned.move());
+    return new Runner(object.programs, counters.view(), owned.move());
   }
 
-  /** Runs it on a packet. Bytes of no meaning stand before it, never the same twice in a row. */
-  run(frame: Uint8Array, ifindex: number): Run {
+  /** Runs a program on a packet. Bytes of no meaning stand before it, never the same twice in a row. */
+  run(program: string, frame: Uint8Array, ifindex: number): Run {
     this.#salt = (this.#salt + 1) % 251;
     const metadata = this.#poison.subarray(this.#salt, this.#salt + POISON);
-    const { retval, data } = this.program.testRun({
+    const { retval, data } = this.#programs.get(program)!.testRun({
       data: frame,
       ingressIfindex: ifindex,
       metadata,

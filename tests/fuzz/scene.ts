@@ -82,7 +82,8 @@ export function takesFlows({ disabled, weight, resolved }: SceneDestination): bo
   return resolved && !disabled && weight > 0;
 }
 
-function asDestination(d: SceneDestination): Destination {
+/** As the API has it. */
+export function asDestination(d: SceneDestination): Destination {
   const tunnelPort = d.tunnel === "fou" || d.tunnel === "gue" ? TUNNEL_PORTS[d.tunnel] : 0;
   return {
     address: d.address,
@@ -276,10 +277,18 @@ function destination(
   };
 }
 
+/** One of each kind. */
+export function destinationsOfAllKinds(
+  first: number,
+  rest: (i: number) => Partial<SceneDestination>,
+): SceneDestination[] {
+  return KINDS.map((kind, i) => destination(first + i, kind, rest(i)));
+}
+
 /** The services of a family. */
 function services(family: Family): SceneService[] {
   const [first, second, third] = VIPS[family];
-  let count = family << 8;
+  let count = (family << 8) + 1;
   const make = (
     vip: string,
     protocol: "tcp" | "udp",
@@ -294,8 +303,11 @@ function services(family: Family): SceneService[] {
     sticky,
     destinations: new Map(destinations.map((d) => [(d.mac[4]! << 8) | d.mac[5]!, d])),
   });
-  const all = (rest: (i: number) => Partial<SceneDestination>) =>
-    KINDS.map((kind, i) => destination(++count, kind, rest(i)));
+  const all = (rest: (i: number) => Partial<SceneDestination>) => {
+    const made = destinationsOfAllKinds(count, rest);
+    count += made.length;
+    return made;
+  };
   return [
     make(first, "tcp", 80, all(() => ({}))),
     make(first, "udp", 53, all((i) => ({ vlan: i % 2 ? 200 : 0 })), true),
@@ -303,7 +315,7 @@ function services(family: Family): SceneService[] {
     make(second, "udp", 443, all((i) => ({ mtu: MTUS[i % 4]! }))),
     make(second, "tcp", 443, all((i) => ({ vlan: i % 3 ? 100 + i : 0, away: i % 2 === 1 }))),
     make(third, "tcp", 80, []),
-    make(third, "udp", 53, [destination(++count, ["ipip", 4, true], { lost: true })]),
+    make(third, "udp", 53, [destination(count, ["ipip", 4, true], { lost: true })]),
   ];
 }
 
