@@ -24,7 +24,7 @@ export type { RecordOutcome, RecordOutcomes } from "./lib/lb/flow_sharing.ts";
 export type { ImportResult } from "./lib/lb/shared_state.ts";
 export type { SharingCounters } from "./lib/lb/sharing.ts";
 export type { InstanceInfo } from "./lib/lb/instances.ts";
-export { type ServiceId, Services } from "./lib/lb/services.ts";
+export { type ServiceId, Services, type VipOptions } from "./lib/lb/services.ts";
 export type {
   CompleteServiceSet,
   CompleteState,
@@ -49,6 +49,7 @@ export type {
   ServiceExtended,
   Stats,
   TunnelType,
+  UnknownPort,
   VIP,
 } from "./lib/lb/types.ts";
 export { serviceName, UDP_TUNNELS } from "./lib/lb/types.ts";

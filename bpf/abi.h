@@ -29,7 +29,7 @@ enum reason {
 	REASON_PROBE, /* sent to the destination that this host probes */
 	REASON_PROBE_REPLY, /* handed to the host: what answers a probe */
 	REASON_TOO_BIG, /* answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work */
-	REASON_TOO_BIG_FRAGMENTABLE, /* answered as too_big, though it came without DF; that client may never learn */
+	REASON_TOO_BIG_FRAGMENTABLE, /* dropped, or answered as too_big, though it came without DF; that client may never learn */
 	REASON_ICMP_LIMITED, /* dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood */
 	REASON_ERR_DENIED, /* dropped: to a VIP, from a prefix that is blocked */
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself, or a ping from an address that no host has; a broken or hostile sender */
@@ -66,6 +66,7 @@ enum tunnel {
 
 /* What becomes of packets that cannot be forwarded. */
 enum policy {
+	POLICY_DEFAULT, /* what the instance's settings say; there it is POLICY_DROP */
 	POLICY_DROP, /* dropped */
 	POLICY_PASS, /* passed to the host */
 	POLICY_REJECT, /* answered by an ICMP error */
@@ -82,7 +83,7 @@ struct settings {
 	__u32 sample_budget; /* new flows of the sample that a CPU may remember until it halves the sample */
 	__u32 icmp_budget; /* ICMP answers that a CPU may give per tick of 2^24 ns */
 	__u8 unknown_port; /* enum policy, for ports of a VIP without a service */
-	__u8 expired; /* enum policy, for packets to a service whose TTL is used up; POLICY_PASS is POLICY_DROP */
+	__u8 expired; /* enum policy, for packets whose TTL is used up; POLICY_PASS is POLICY_DROP */
 	__u8 deny; /* whether any prefix is blocked */
 	__u8 share; /* whether other nodes are told of flows, see struct shared_flow */
 	__u32 hash_key[10]; /* NH key of the flow hash, see hash.h */
@@ -99,7 +100,7 @@ struct settings {
 	__u8 probe_net6[16];
 	__u8 probe_mac[6]; /* of the interface that the host sends probes by, at the other end of probe_ifindex */
 	__u8 bonding; /* whether packets leave by the interface that they came in by, whichever that is */
-	__u8 pad2;
+	__u8 fragmentable; /* enum policy, for IPv4 packets too long that came without DF; POLICY_PASS is POLICY_DROP */
 };
 _Static_assert(sizeof(struct settings) == 168, "settings");
 
@@ -146,7 +147,9 @@ struct service {
 	__u32 ring_size;
 	__u32 vip;
 	__u8 sticky; /* hash the addresses alone: a client keeps its destination */
-	__u8 pad[3];
+	__u8 expired; /* enum policy, as in settings */
+	__u8 fragmentable; /* enum policy, as in settings */
+	__u8 pad;
 };
 _Static_assert(sizeof(struct service) == 16, "service");
 
@@ -154,11 +157,14 @@ enum {
 	VIP_FILTER_BITS = 16, /* of a hash of an address; as many bits as that counts to tell what may be a VIP */
 };
 
+/* A port without a service is nobody's but the VIP's. */
 struct vip {
 	__u32 id; /* of its counters */
 	__u32 services; /* how many services it has; gone with the last */
+	__u8 unknown_port; /* enum policy, as in settings */
+	__u8 pad[3];
 };
-_Static_assert(sizeof(struct vip) == 8, "vip");
+_Static_assert(sizeof(struct vip) == 12, "vip");
 
 /*
  * A ring is an array of 8-byte entries: ring_window, ring_past, ring_present, ring_change, then ring_entry
@@ -392,7 +398,9 @@ struct service_record {
 	__u8 protocol; /* 0: the record is free */
 	__u8 ipv6;
 	__u8 sticky;
-	__u8 pad[3];
+	__u8 expired; /* enum policy */
+	__u8 fragmentable; /* enum policy */
+	__u8 pad;
 	__u64 idle_timeout_ns; /* the window after a change */
 	__u64 settle_ns; /* CLOCK_MONOTONIC: when its ring may be settled; 0: nothing of it is tracked */
 	__u32 serial; /* services are listed in the order of these */

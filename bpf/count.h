@@ -39,13 +39,21 @@ always_inline int conclude(struct packet *p, struct verdict verdict)
 	return verdict.action;
 }
 
+/* One more packet for that reason. */
+always_inline void add_reason(struct service_counter *counter, __u64 reason)
+{
+	asm volatile("" : "+r"(reason)); /* or the compiler compares what the verifier cannot tell to be the same */
+	if (reason < REASON_COUNT)
+		counter->reasons[reason]++;
+}
+
 /* `owner` is a service, or a VIP for what belongs to none of its services. */
 always_inline void count_reason(void *counters, __u32 owner, __u32 reason)
 {
 	struct service_counter *counter = bpf_map_lookup_elem(counters, &owner);
 
-	if (counter && reason < REASON_COUNT)
-		counter->reasons[reason]++;
+	if (counter)
+		add_reason(counter, reason);
 }
 
 /* Fields that a service's counter and a destination's have in common. */
@@ -72,8 +80,7 @@ always_inline void count_service(struct packet *p, struct question *q, struct ve
 	if (!total)
 		return;
 	if (unlikely(verdict.reason != REASON_FORWARDED)) {
-		if (verdict.reason < REASON_COUNT)
-			total->reasons[verdict.reason]++;
+		add_reason(total, verdict.reason);
 	} else {
 		count_flow(total, p, q->choice);
 	}

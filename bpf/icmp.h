@@ -260,37 +260,47 @@ always_inline int deserves_answer(struct packet *p, enum family family)
 	return !p->quoted && p->fragment != FRAGMENT_LATER && has_sender(p, family);
 }
 
-/* The sender is told how long its packets may be, as by any router: RFC 1191, RFC 8201. */
-always_inline struct verdict tell_mtu(struct packet *p, enum family family)
+/*
+ * The sender is told how long its packets may be, as by any router: RFC 1191, RFC 8201. `policy` is that for
+ * packets that a router would have fragmented.
+ */
+always_inline struct verdict tell_mtu(struct packet *p, __u32 policy, enum family family)
 {
 	const __be32 mtu = bpf_htonl(p->mtu);
+	enum reason reason = REASON_TOO_BIG;
 
 	if (family == IPV6)
-		return answer_error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, REASON_TOO_BIG, family);
-	return answer_error(p, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, mtu,
-			    p->ip4->frag_off & bpf_htons(IP_DONT_FRAGMENT) ? REASON_TOO_BIG :
-									     REASON_TOO_BIG_FRAGMENTABLE,
-			    family);
+		return answer_error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, reason, family);
+	if (!(p->ip4->frag_off & bpf_htons(IP_DONT_FRAGMENT))) {
+		reason = REASON_TOO_BIG_FRAGMENTABLE;
+		if ((policy ?: settings.fragmentable) != POLICY_REJECT)
+			return drop(reason);
+	}
+	return answer_error(p, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, mtu, reason, family);
 }
 
-always_inline struct verdict answer_too_big(struct packet *p, enum family family)
+always_inline struct verdict answer_too_big(struct packet *p, __u32 policy, enum family family)
 {
-	return deserves_answer(p, family) ? tell_mtu(p, family) : drop(REASON_TOO_BIG);
+	return deserves_answer(p, family) ? tell_mtu(p, policy, family) : drop(REASON_TOO_BIG);
 }
 
-always_inline struct verdict answer_expired(struct packet *p, enum family family)
+always_inline struct verdict answer_expired(struct packet *p, __u32 policy, enum family family)
 {
-	if (settings.expired != POLICY_REJECT || !deserves_answer(p, family))
+	if ((policy ?: settings.expired) != POLICY_REJECT || !deserves_answer(p, family))
 		return drop(REASON_ERR_EXPIRED);
 	return answer_error(p, family == IPV4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED, 0, 0,
 			    REASON_ERR_EXPIRED, family);
 }
 
-always_inline struct verdict answer_unknown_port(struct packet *p, enum family family)
+/* What is passed to the host is the host's to judge; all else ends here, and its TTL may do so first. */
+always_inline struct verdict answer_unknown_port(struct packet *p, __u32 policy, enum family family)
 {
-	if (settings.unknown_port == POLICY_PASS)
+	policy = policy ?: settings.unknown_port;
+	if (policy == POLICY_PASS)
 		return pass(REASON_ERR_SERVICE_NOT_FOUND);
-	if (settings.unknown_port != POLICY_REJECT || !deserves_answer(p, family))
+	if (expired(p, family))
+		return answer_expired(p, POLICY_DEFAULT, family);
+	if (policy != POLICY_REJECT || !deserves_answer(p, family))
 		return drop(REASON_ERR_SERVICE_NOT_FOUND);
 	return answer_error(p, family == IPV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE,
 			    family == IPV4 ? ICMP4_PORT : ICMP6_PORT, 0, REASON_ERR_SERVICE_NOT_FOUND, family);

@@ -270,7 +270,7 @@ always_inline struct verdict send_probe(struct cursor *c, struct packet *p, enum
 					      overhead_of(d->tunnel, d->flags & DESTINATION_IPV6 ? IPV6 : IPV4);
 	if (p->octets + overhead > d->mtu) { /* what is quoted must be as it was sent */
 		p->mtu = d->mtu > overhead ? d->mtu - overhead : 0;
-		return p->fragment == FRAGMENT_LATER ? drop(REASON_TOO_BIG) : tell_mtu(p, family);
+		return p->fragment == FRAGMENT_LATER ? drop(REASON_TOO_BIG) : tell_mtu(p, POLICY_REJECT, family);
 	}
 	copy_words(ends.source, probe->source, family == IPV4 ? 1 : 4);
 	copy_words(ends.destination, probe->vip, family == IPV4 ? 1 : 4);

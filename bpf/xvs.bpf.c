@@ -44,6 +44,8 @@ struct errand {
 	struct question question; /* which service, and where to */
 	struct service *owner; /* if its destination is still to be chosen */
 	__u32 sent_as; /* the reason if it can be sent */
+	__u32 vip; /* id, if it meets none of its services */
+	__u32 unknown_port; /* policy of that VIP */
 	struct verdict verdict; /* if there is nothing to send */
 };
 
@@ -87,13 +89,13 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 	struct vip *vip = find_vip(p, family);
 	struct service *service;
 	struct denied *denied;
-	__u32 id;
 
 	if (!vip) {
 		errand->verdict = pass(REASON_NOT_A_VIP);
 		return 0;
 	}
-	id = vip->id;
+	errand->vip = vip->id;
+	errand->unknown_port = vip->unknown_port;
 	if (reason != REASON_FORWARDED) {
 		denied = reason == REASON_ERR_DENIED ? (family == IPV4 ? denied_by4(p) : denied_by6(p)) : NULL;
 		if (denied)
@@ -119,7 +121,6 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 	} else {
 		errand->verdict = drop(REASON_ERR_ICMP_UNSUPPORTED);
 	}
-	count_reason(&vip_counters, id, errand->verdict.reason);
 	return 0;
 }
 
@@ -133,15 +134,29 @@ static __noinline int take_up6(struct cursor *c, struct packet *p, struct errand
 	return take_up(c, p, errand, reason, IPV6);
 }
 
-/* To the destination chosen, or why not. */
-always_inline struct verdict deliver(struct packet *p, struct errand *errand, enum family family)
+/* What becomes of a packet for which there was nowhere to send it to. */
+always_inline struct verdict dismiss(struct packet *p, struct errand *errand, enum family family)
+{
+	struct verdict verdict = errand->verdict;
+
+	if (verdict.reason == REASON_NOT_A_VIP)
+		return pass_or_reply(p, family);
+	if (verdict.reason == REASON_ERR_SERVICE_NOT_FOUND)
+		verdict = answer_unknown_port(p, errand->unknown_port, family);
+	count_reason(&vip_counters, errand->vip, verdict.reason);
+	return verdict;
+}
+
+/* To the destination chosen, or why not. `service` is NULL for fragments that follow their first. */
+always_inline struct verdict deliver(struct packet *p, struct service *service, struct errand *errand,
+				     enum family family)
 {
 	struct choice *choice = &errand->question.choice;
 	struct destination *d = bpf_map_lookup_elem(&destinations, &choice->slot);
 	struct verdict verdict;
 
 	if (expired(p, family))
-		return answer_expired(p, family);
+		return answer_expired(p, service ? service->expired : POLICY_DEFAULT, family);
 	if (!choice->slot)
 		return drop(REASON_ERR_NO_BACKEND);
 	if (!d || !d->ifindex)
@@ -150,7 +165,7 @@ always_inline struct verdict deliver(struct packet *p, struct errand *errand, en
 	if (likely(verdict.reason == REASON_FORWARDED))
 		verdict.reason = errand->sent_as;
 	else if (verdict.reason == REASON_TOO_BIG)
-		verdict = answer_too_big(p, family);
+		verdict = answer_too_big(p, service ? service->fragmentable : POLICY_DEFAULT, family);
 	return verdict;
 }
 
@@ -178,18 +193,13 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, struct 
 			service = look_up(p, p->ports >> 16, family);
 	}
 	if (unlikely(!service)) {
-		if (!(family == IPV4 ? take_up4(c, p, errand, reason) : take_up6(c, p, errand, reason))) {
-			if (errand->verdict.reason == REASON_ERR_SERVICE_NOT_FOUND)
-				return answer_unknown_port(p, family);
-			if (errand->verdict.reason == REASON_NOT_A_VIP)
-				return pass_or_reply(p, family);
-			return errand->verdict;
-		}
+		if (!(family == IPV4 ? take_up4(c, p, errand, reason) : take_up6(c, p, errand, reason)))
+			return dismiss(p, errand, family);
 		service = errand->owner;
 	}
 	if (likely(service))
 		choose_for(p, service, errand, family);
-	verdict = deliver(p, errand, family);
+	verdict = deliver(p, service, errand, family);
 	count_service(p, &errand->question, verdict);
 	return verdict;
 }

@@ -177,13 +177,13 @@ function compact<T extends object>(value: T, usual: object): Partial<T> {
 }
 
 function flatOf({ service, destinations }: CompleteServiceSet): FlatService {
-  const { address, port, protocol, sticky, idleTimeout } = service;
+  const { address, port, protocol, ...options } = service;
   const usual = completeService({ address, port, protocol });
   return {
     address,
     port,
     ...(protocol !== "tcp" && { protocol }),
-    ...compact({ sticky, idleTimeout }, usual),
+    ...compact(options, usual),
     destinations: destinations.map((each) => {
       const rest = compact(each, {
         ...completeDestination({ address: each.address }),

@@ -62,6 +62,13 @@ const DESTINATION: Schema = {
   additionalProperties: false,
 };
 
+/** "default" is what the configuration says. */
+const END = {
+  type: "string",
+  enum: ["default", "drop", "reject"],
+  default: "default",
+} as const satisfies Omit<Schema, "description">;
+
 const SERVICE: Schema = {
   type: "object",
   description: "What clients connect to",
@@ -74,6 +81,11 @@ const SERVICE: Schema = {
       type: "integer",
       minimum: 1,
       description: "Seconds that a flow may be silent through a change; 900 for tcp, 60 for udp",
+    },
+    expired: { ...END, description: "What becomes of packets whose TTL is used up" },
+    fragmentable: {
+      ...END,
+      description: "What becomes of IPv4 packets that are too long and came without DF",
     },
     destinations: {
       type: "array",
@@ -113,6 +125,12 @@ const CONFIG: Schema = {
       type: "string",
       enum: ["drop", "reject"],
       description: "What becomes of packets whose TTL is used up",
+      default: "reject",
+    },
+    fragmentable: {
+      type: "string",
+      enum: ["drop", "reject"],
+      description: "What becomes of IPv4 packets that are too long and came without DF",
       default: "reject",
     },
     outerSource4: { type: "string", description: "Prefix of outer IPv4 sources of ipip and gre" },

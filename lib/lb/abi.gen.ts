@@ -39,7 +39,7 @@ export const REASON = {
    * at work.
    */
   TOO_BIG: 8,
-  /** Answered as too_big, though it came without DF; that client may never learn. */
+  /** Dropped, or answered as too_big, though it came without DF; that client may never learn. */
   TOO_BIG_FRAGMENTABLE: 9,
   /** Dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood. */
   ICMP_LIMITED: 10,
@@ -157,16 +157,19 @@ export type Tunnel = (typeof TUNNELS)[number];
 
 /** What becomes of packets that cannot be forwarded. */
 export const POLICY = {
+  /** What the instance's settings say; there it is POLICY_DROP. */
+  DEFAULT: 0,
   /** Dropped. */
-  DROP: 0,
+  DROP: 1,
   /** Passed to the host. */
-  PASS: 1,
+  PASS: 2,
   /** Answered by an ICMP error. */
-  REJECT: 2,
+  REJECT: 3,
 } as const;
 
 /** The names of `enum policy`, by number. */
 export const POLICYS = [
+  "default",
   "drop",
   "pass",
   "reject",
@@ -193,7 +196,7 @@ export interface Settings {
   icmpBudget: number;
   /** Enum policy, for ports of a VIP without a service. */
   unknownPort: number;
-  /** Enum policy, for packets to a service whose TTL is used up; POLICY_PASS is POLICY_DROP. */
+  /** Enum policy, for packets whose TTL is used up; POLICY_PASS is POLICY_DROP. */
   expired: number;
   /** Whether any prefix is blocked. */
   deny: number;
@@ -226,6 +229,8 @@ export interface Settings {
   probeMac: Uint8Array;
   /** Whether packets leave by the interface that they came in by, whichever that is. */
   bonding: number;
+  /** Enum policy, for IPv4 packets too long that came without DF; POLICY_PASS is POLICY_DROP. */
+  fragmentable: number;
 }
 
 /** Size, offsets and codec of `struct settings`. */
@@ -255,6 +260,7 @@ export const SETTINGS = {
     probeNet6: 144,
     probeMac: 160,
     bonding: 166,
+    fragmentable: 167,
   },
   decode(bytes: Uint8Array, offset = 0): Settings {
     const view = viewOf(bytes, offset, 168);
@@ -282,6 +288,7 @@ export const SETTINGS = {
       probeNet6: bytes.slice(offset + 144, offset + 160),
       probeMac: bytes.slice(offset + 160, offset + 166),
       bonding: view.getUint8(166),
+      fragmentable: view.getUint8(167),
     };
   },
   encode(value: Settings, into: Uint8Array = new Uint8Array(168), offset = 0): Uint8Array {
@@ -309,7 +316,7 @@ export const SETTINGS = {
     into.set(exactly(value.probeNet6, 16, "settings.probe_net6"), offset + 144);
     into.set(exactly(value.probeMac, 6, "settings.probe_mac"), offset + 160);
     view.setUint8(166, unsigned(value.bonding, 8, "settings.bonding"));
-    into.fill(0, offset + 167, offset + 168);
+    view.setUint8(167, unsigned(value.fragmentable, 8, "settings.fragmentable"));
     return into;
   },
 } as const;
@@ -467,6 +474,10 @@ export interface Service {
   vip: number;
   /** Hash the addresses alone: a client keeps its destination. */
   sticky: number;
+  /** Enum policy, as in settings. */
+  expired: number;
+  /** Enum policy, as in settings. */
+  fragmentable: number;
 }
 
 /** Size, offsets and codec of `struct service`. */
@@ -477,6 +488,8 @@ export const SERVICE = {
     ringSize: 4,
     vip: 8,
     sticky: 12,
+    expired: 13,
+    fragmentable: 14,
   },
   decode(bytes: Uint8Array, offset = 0): Service {
     const view = viewOf(bytes, offset, 16);
@@ -485,6 +498,8 @@ export const SERVICE = {
       ringSize: view.getUint32(4, true),
       vip: view.getUint32(8, true),
       sticky: view.getUint8(12),
+      expired: view.getUint8(13),
+      fragmentable: view.getUint8(14),
     };
   },
   encode(value: Service, into: Uint8Array = new Uint8Array(16), offset = 0): Uint8Array {
@@ -493,7 +508,9 @@ export const SERVICE = {
     view.setUint32(4, unsigned(value.ringSize, 32, "service.ring_size"), true);
     view.setUint32(8, unsigned(value.vip, 32, "service.vip"), true);
     view.setUint8(12, unsigned(value.sticky, 8, "service.sticky"));
-    into.fill(0, offset + 13, offset + 16);
+    view.setUint8(13, unsigned(value.expired, 8, "service.expired"));
+    view.setUint8(14, unsigned(value.fragmentable, 8, "service.fragmentable"));
+    into.fill(0, offset + 15, offset + 16);
     return into;
   },
 } as const;
@@ -501,31 +518,38 @@ export const SERVICE = {
 /** Of a hash of an address; as many bits as that counts to tell what may be a VIP. */
 export const VIP_FILTER_BITS = 16;
 
+/** A port without a service is nobody's but the VIP's. */
 export interface Vip {
   /** Of its counters. */
   id: number;
   /** How many services it has; gone with the last. */
   services: number;
+  /** Enum policy, as in settings. */
+  unknownPort: number;
 }
 
 /** Size, offsets and codec of `struct vip`. */
 export const VIP = {
-  size: 8,
+  size: 12,
   offsets: {
     id: 0,
     services: 4,
+    unknownPort: 8,
   },
   decode(bytes: Uint8Array, offset = 0): Vip {
-    const view = viewOf(bytes, offset, 8);
+    const view = viewOf(bytes, offset, 12);
     return {
       id: view.getUint32(0, true),
       services: view.getUint32(4, true),
+      unknownPort: view.getUint8(8),
     };
   },
-  encode(value: Vip, into: Uint8Array = new Uint8Array(8), offset = 0): Uint8Array {
-    const view = viewOf(into, offset, 8);
+  encode(value: Vip, into: Uint8Array = new Uint8Array(12), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 12);
     view.setUint32(0, unsigned(value.id, 32, "vip.id"), true);
     view.setUint32(4, unsigned(value.services, 32, "vip.services"), true);
+    view.setUint8(8, unsigned(value.unknownPort, 8, "vip.unknown_port"));
+    into.fill(0, offset + 9, offset + 12);
     return into;
   },
 } as const;
@@ -1387,6 +1411,10 @@ export interface ServiceRecord {
   protocol: number;
   ipv6: number;
   sticky: number;
+  /** Enum policy. */
+  expired: number;
+  /** Enum policy. */
+  fragmentable: number;
   /** The window after a change. */
   idleTimeoutNs: bigint;
   /** CLOCK_MONOTONIC: when its ring may be settled; 0: nothing of it is tracked. */
@@ -1408,6 +1436,8 @@ export const SERVICE_RECORD = {
     protocol: 18,
     ipv6: 19,
     sticky: 20,
+    expired: 21,
+    fragmentable: 22,
     idleTimeoutNs: 24,
     settleNs: 32,
     serial: 40,
@@ -1421,6 +1451,8 @@ export const SERVICE_RECORD = {
       protocol: view.getUint8(18),
       ipv6: view.getUint8(19),
       sticky: view.getUint8(20),
+      expired: view.getUint8(21),
+      fragmentable: view.getUint8(22),
       idleTimeoutNs: view.getBigUint64(24, true),
       settleNs: view.getBigUint64(32, true),
       serial: view.getUint32(40, true),
@@ -1434,7 +1466,9 @@ export const SERVICE_RECORD = {
     view.setUint8(18, unsigned(value.protocol, 8, "service_record.protocol"));
     view.setUint8(19, unsigned(value.ipv6, 8, "service_record.ipv6"));
     view.setUint8(20, unsigned(value.sticky, 8, "service_record.sticky"));
-    into.fill(0, offset + 21, offset + 24);
+    view.setUint8(21, unsigned(value.expired, 8, "service_record.expired"));
+    view.setUint8(22, unsigned(value.fragmentable, 8, "service_record.fragmentable"));
+    into.fill(0, offset + 23, offset + 24);
     view.setBigUint64(24, unsigned64(value.idleTimeoutNs, "service_record.idle_timeout_ns"), true);
     view.setBigUint64(32, unsigned64(value.settleNs, "service_record.settle_ns"), true);
     view.setUint32(40, unsigned(value.serial, 32, "service_record.serial"), true);
@@ -1577,7 +1611,7 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   probe: "sent to the destination that this host probes",
   probe_reply: "handed to the host: what answers a probe",
   too_big: "answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work",
-  too_big_fragmentable: "answered as too_big, though it came without DF; that client may never learn",
+  too_big_fragmentable: "dropped, or answered as too_big, though it came without DF; that client may never learn",
   icmp_limited: "dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood",
   err_denied: "dropped: to a VIP, from a prefix that is blocked",
   err_malformed: "dropped: an IP header that contradicts itself, or a ping from an address that no host has; a broken or hostile sender",

@@ -8,7 +8,7 @@ import { VlanTable } from "../net/way.ts";
 import { POLICY, type Policy, type Settings } from "./abi.gen.ts";
 import { type OuterSources, sourceMask } from "./entries.ts";
 import { InvalidValueError } from "./errors.ts";
-import { fieldsOf, truth } from "./types.ts";
+import { fieldsOf, policy, truth } from "./types.ts";
 
 /** Networks and policies. xvs calls the first three `IPv4VLANs`, `IPv6VLANs` and `Routes`. */
 export interface Config {
@@ -21,10 +21,19 @@ export interface Config {
   ipv6VLANs?: Record<number, string>;
   /** Prefix to the ID of the VLAN whose router leads to it; the longest prefix counts. */
   routes?: Record<string, number>;
-  /** What becomes of packets to a port of a VIP that has no service. Default "drop". */
+  /** What becomes of packets to a port that has no service, unless its VIP says otherwise. Default "drop". */
   unknownPort?: "drop" | "pass" | "reject";
-  /** What becomes of packets whose TTL is used up: "reject" answers, as routers do. Default "reject". */
+  /**
+   * What becomes of packets whose TTL is used up, unless their service says otherwise: "reject" answers, as
+   * routers do. Default "reject".
+   */
   expired?: "drop" | "reject";
+  /**
+   * What becomes of IPv4 packets that are too long for the way to their destination, though their sender lets
+   * routers fragment them (no DF), unless their service says otherwise. This program fragments none: "reject"
+   * answers as it does to those with DF. Default "reject".
+   */
+  fragmentable?: "drop" | "reject";
   /**
    * A prefix from which tunnels without ports (ipip, gre) take their outer IPv4 source, by the flow's hash,
    * so that receivers spread flows over their queues. Default: the interface's own address for all.
@@ -55,8 +64,9 @@ export function completeConfig(given: Config): CompleteConfig {
     ipv4VLANs: { ...given.ipv4VLANs },
     ipv6VLANs: { ...given.ipv6VLANs },
     routes: { ...given.routes },
-    unknownPort: policy(given, "unknownPort", ["drop", "pass", "reject"], "drop"),
-    expired: policy(given, "expired", ["drop", "reject"], "reject"),
+    unknownPort: policy(given.unknownPort ?? "drop", ["drop", "pass", "reject"], "unknownPort"),
+    expired: policy(given.expired ?? "reject", ["drop", "reject"], "expired"),
+    fragmentable: policy(given.fragmentable ?? "reject", ["drop", "reject"], "fragmentable"),
     bonding: truth(given.bonding ?? false, "bonding"),
     ...(outerSource4 !== undefined && { outerSource4 }),
     ...(outerSource6 !== undefined && { outerSource6 }),
@@ -75,18 +85,6 @@ function check(config: CompleteConfig, field: Networks, together: readonly Netwo
   } catch (error) {
     throw new InvalidValueError(field, config[field], (error as Error).message);
   }
-}
-
-function policy<P extends Policy>(
-  given: Config,
-  name: "unknownPort" | "expired",
-  known: readonly P[],
-  fallback: P,
-): P {
-  const value = given[name] ?? fallback;
-  const found = known.find((each) => each === value);
-  if (found) return found;
-  throw new InvalidValueError(name, value, `${name} "${value}" is none of ${known.join(", ")}`);
 }
 
 /** Where the outer sources of tunnels without ports come from. */
@@ -114,6 +112,7 @@ export function settingsOf(config: CompleteConfig): Partial<Settings> {
   return {
     unknownPort: number(config.unknownPort),
     expired: number(config.expired),
+    fragmentable: number(config.fragmentable),
     bonding: Number(config.bonding),
     sourceMask4: sourceMask(source4),
     sourceMask6: sourceMask(source6),

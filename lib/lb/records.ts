@@ -10,6 +10,7 @@ import {
   DESTINATION_IPV6,
   DESTINATION_NO_CHECKSUM,
   type DestinationRecord,
+  POLICYS,
   type ServiceRecord,
   SOURCE_IPV4,
   SOURCE_IPV6,
@@ -32,6 +33,8 @@ export function serviceRecord(entry: Entry): ServiceRecord {
     protocol: IPPROTO[spec.protocol],
     ipv6: Number(address.family === 6),
     sticky: Number(spec.sticky),
+    expired: POLICYS.indexOf(spec.expired),
+    fragmentable: POLICYS.indexOf(spec.fragmentable),
     idleTimeoutNs: BigInt(spec.idleTimeout) * NS_PER_S,
     settleNs,
     serial,
@@ -50,7 +53,15 @@ export function serviceOf(record: ServiceRecord): Required<Service> | undefined 
     protocol,
     sticky: record.sticky !== 0,
     idleTimeout: Number(record.idleTimeoutNs / NS_PER_S),
+    expired: endOf(record.expired),
+    fragmentable: endOf(record.fragmentable),
   };
+}
+
+/** A policy for what ends here, by number. */
+function endOf(number: number): "default" | "drop" | "reject" {
+  const name = POLICYS[number];
+  return name === "drop" || name === "reject" ? name : "default";
 }
 
 /** The record of a destination, of the service with that id. */
@@ -164,6 +175,8 @@ export const FREE_SERVICE: ServiceRecord = {
   protocol: 0,
   ipv6: 0,
   sticky: 0,
+  expired: 0,
+  fragmentable: 0,
   idleTimeoutNs: 0n,
   settleNs: 0n,
   serial: 0,

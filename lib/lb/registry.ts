@@ -18,7 +18,7 @@ import { FREE_SERVICE, serviceRecord } from "./records.ts";
 import { nextRing } from "./next_ring.ts";
 import { Slots } from "./slots.ts";
 import { type Step, TableWriter } from "./table_writer.ts";
-import { type Service, serviceName } from "./types.ts";
+import { type Service, serviceName, type UnknownPort } from "./types.ts";
 
 /** What else belongs to a commit. */
 export interface Along {
@@ -177,6 +177,16 @@ export class Registry {
   /** What is known is up to date: this process itself has changed rings. */
   keepUp(): void {
     this.#revision = this.#instance.revision;
+  }
+
+  /** The VIP's policy for ports without a service: the map of VIPs is its only record. */
+  vipPolicy(vip: Vip): UnknownPort {
+    return this.#writer.vipPolicy(vip);
+  }
+
+  /** Changes that policy. */
+  setVipPolicy(vip: Vip, unknownPort: UnknownPort): void {
+    this.#writer.setVipPolicy(vip, unknownPort);
   }
 
   close(): void {

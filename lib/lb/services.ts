@@ -11,7 +11,7 @@ import {
   ServiceNotFoundError,
   VipNotFoundError,
 } from "./errors.ts";
-import type { Entry } from "./model.ts";
+import type { Entry, Vip } from "./model.ts";
 import {
   type CompleteServiceSet,
   completeSets,
@@ -24,6 +24,7 @@ import {
   completeService,
   type Destination,
   type DestinationExtended,
+  policy,
   type Service,
   type ServiceExtended,
   serviceName,
@@ -33,6 +34,9 @@ import {
 
 /** Which service is meant; the other fields of a `Service` do not matter. */
 export type ServiceId = Pick<Service, "address" | "port" | "protocol">;
+
+/** A VIP, and what it shall do by itself. */
+export type VipOptions = Pick<VIP, "address"> & Partial<Pick<VIP, "unknownPort">>;
 
 /** The services of an instance. Whatever is asked, the answer includes what other processes have changed. */
 export class Services {
@@ -74,8 +78,8 @@ export class Services {
   }
 
   /**
-   * Changes a service's `sticky` and `idleTimeout`, with defaults for what is left out. Established flows stay
-   * where they are.
+   * Changes a service's `sticky`, `idleTimeout` and policies, with defaults for what is left out. Established
+   * flows stay where they are.
    *
    * @throws {ServiceNotFoundError} when it does not exist
    */
@@ -254,9 +258,24 @@ export class Services {
   vip(address: string): VIP {
     const canonical = unicast(address, "address", "VIP").toString();
     this.#core.registry.refresh();
-    const vip = this.#core.registry.vips.get(canonical);
-    if (!vip) throw new VipNotFoundError(canonical);
-    return { address: canonical, ...this.#core.statistics.vip(vip) };
+    const vip = this.#vip(canonical);
+    const unknownPort = this.#core.registry.vipPolicy(vip);
+    return { address: canonical, unknownPort, ...this.#core.statistics.vip(vip) };
+  }
+
+  /**
+   * Changes what a VIP does with packets to a port without a service; "default" if that is left out. It comes
+   * with its first service and goes with its last, and so does what is said here.
+   *
+   * @throws {VipNotFoundError} when no service has the address
+   */
+  async updateVip({ address, unknownPort = "default" }: VipOptions): Promise<void> {
+    policy(unknownPort, ["default", "drop", "pass", "reject"], "unknownPort");
+    const name = unicast(address, "address", "VIP").toString();
+    await this.#core.change(() => {
+      this.#core.registry.setVipPolicy(this.#vip(name), unknownPort);
+      return Promise.resolve();
+    });
   }
 
   #extended(entry: Entry): ServiceExtended {
@@ -268,6 +287,12 @@ export class Services {
     const entry = this.#core.registry.services.get(name);
     if (!entry) throw new ServiceNotFoundError(name);
     return entry;
+  }
+
+  #vip(address: string): Vip {
+    const vip = this.#core.registry.vips.get(address);
+    if (!vip) throw new VipNotFoundError(address);
+    return vip;
   }
 
   #entryWith(service: ServiceId, destination: string): Entry {

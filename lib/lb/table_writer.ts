@@ -9,6 +9,8 @@ import { type BpfMap, u32 } from "../bpf/mod.ts";
 import {
   type Destination as DestinationEntry,
   type DestinationRecord,
+  POLICY,
+  POLICYS,
   type Service as ServiceEntry,
   type Vip as VipEntry,
 } from "./abi.gen.ts";
@@ -17,7 +19,8 @@ import { destinationEntry, NOBODY, serviceKey } from "./entries.ts";
 import type { Instance } from "./instance.ts";
 import { type Entry, type Member, type Plan, same, type Vip } from "./model.ts";
 import { destinationRecord, freeDestination, serviceRecord } from "./records.ts";
-import { addTo } from "./table.ts";
+import { addTo, type Table } from "./table.ts";
+import type { UnknownPort } from "./types.ts";
 import { vipFilter } from "./vip_filter.ts";
 
 /** One service of a commit. */
@@ -98,21 +101,39 @@ export class TableWriter {
         ringSize: ring.size,
         vip: vip.id,
         sticky: Number(spec.sticky),
+        expired: POLICYS.indexOf(spec.expired),
+        fragmentable: POLICYS.indexOf(spec.fragmentable),
       }]);
     }
     this.#instance.services4.setAll(services[4]);
     this.#instance.services6.setAll(services[6]);
   }
 
-  /** VIPs by their numbers of services. */
+  /** VIPs by their numbers of services. Their policies stay. */
   vips(vips: readonly Vip[]): void {
     for (const { address, id, services } of vips) {
-      const table = address.family === 4 ? this.#instance.vips4 : this.#instance.vips6;
-      const entry: VipEntry = { id, services };
+      const table = this.#vipTable(address);
+      const unknownPort = table.get(address.bytes)?.unknownPort ?? POLICY.DEFAULT;
+      const entry: VipEntry = { id, services, unknownPort };
       if (services > 0) table.set(address.bytes, entry);
       else table.delete(address.bytes);
     }
     if (vips.length > 0) this.#filter();
+  }
+
+  /** The VIP's policy for ports without a service. */
+  vipPolicy({ address }: Vip): UnknownPort {
+    return POLICYS[this.#vipTable(address).get(address.bytes)?.unknownPort ?? 0] ?? "default";
+  }
+
+  /** Changes that policy. */
+  setVipPolicy({ address, id, services }: Vip, unknownPort: UnknownPort): void {
+    const entry: VipEntry = { id, services, unknownPort: POLICYS.indexOf(unknownPort) };
+    this.#vipTable(address).set(address.bytes, entry);
+  }
+
+  #vipTable({ family }: Vip["address"]): Table<VipEntry> {
+    return family === 4 ? this.#instance.vips4 : this.#instance.vips6;
   }
 
   /** Lets through what is for VIPs, and nothing that can be told from it. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { Address, type AddressError } from "../net/address.ts";
-import { type Tunnel, TUNNELS } from "./abi.gen.ts";
+import { type Policy, type Tunnel, TUNNELS } from "./abi.gen.ts";
 import type { Config } from "./config.ts";
 import { InvalidValueError } from "./errors.ts";
 
@@ -32,6 +32,10 @@ export interface Service {
    * told from a new one. Default 900 for TCP, 60 for UDP.
    */
   idleTimeout?: number;
+  /** What becomes of packets whose TTL is used up. Default "default": as the instance's option says. */
+  expired?: "default" | "drop" | "reject";
+  /** What becomes of IPv4 packets that are too long and may be fragmented. Default as for `expired`. */
+  fragmentable?: "default" | "drop" | "reject";
 }
 
 /** A real server of one service. Its identity is the address. */
@@ -57,6 +61,9 @@ export interface Destination {
   /** Drain: no new flows, old ones stay. Default false. */
   disable?: boolean;
 }
+
+/** What becomes of packets to a port of a VIP that has no service; "default": as the instance's option says. */
+export type UnknownPort = "default" | "drop" | "pass" | "reject";
 
 /** Counters in short. */
 export interface Stats {
@@ -94,6 +101,8 @@ export interface DestinationExtended {
 /** A VIP: an address that at least one service has. */
 export interface VIP {
   address: string;
+  /** What becomes of packets to a port without a service: of the VIP, as no service has that port. */
+  unknownPort: UnknownPort;
   stats: Stats;
   metrics: Metrics;
 }
@@ -308,6 +317,22 @@ function shown(value: unknown): string {
 }
 
 /**
+ * The policy, if it is one of those that can be.
+ *
+ * @param field what the policy is for, as in the API
+ * @throws {InvalidValueError} when it is not
+ */
+export function policy<Name extends Policy>(
+  value: Name,
+  known: readonly Name[],
+  field: string,
+): Name {
+  if (known.includes(value)) return value;
+  const list = known.join(", ");
+  throw new InvalidValueError(field, value, `${field} ${shown(value)} is none of ${list}`);
+}
+
+/**
  * A service with every field set and its address in canonical form.
  *
  * @throws {InvalidValueError} when a field cannot be
@@ -326,7 +351,10 @@ export function completeService(service: Service): Required<Service> {
   }
   const { idleTimeout = DEFAULT_IDLE_TIMEOUT[protocol] } = service;
   integer(idleTimeout, 1, MAX_IDLE_TIMEOUT, "idleTimeout", "Idle timeout in seconds");
-  return { address, port: service.port, protocol, sticky, idleTimeout };
+  const { expired = "default", fragmentable = "default" } = service;
+  policy(expired, ["default", "drop", "reject"], "expired");
+  policy(fragmentable, ["default", "drop", "reject"], "fragmentable");
+  return { address, port: service.port, protocol, sticky, idleTimeout, expired, fragmentable };
 }
 
 /**

@@ -99,8 +99,9 @@ Deno.test("flow_key6 is the bytes that a packet carries", () => {
 });
 
 Deno.test("service is in the order of a little-endian host", () => {
-  const value = { id: 1, ringSize: 16381, vip: 0x01020304, sticky: 1 };
-  const bytes = hex("01000000 fd3f0000 04030201 01 000000");
+  const policies = { expired: abi.POLICY.DROP, fragmentable: abi.POLICY.REJECT };
+  const value = { id: 1, ringSize: 16381, vip: 0x01020304, sticky: 1, ...policies };
+  const bytes = hex("01000000 fd3f0000 04030201 01 01 03 00");
   assertEquals(abi.SERVICE.encode(value), bytes);
   assertEquals(abi.SERVICE.decode(bytes), value);
 });
@@ -155,6 +156,7 @@ Deno.test("settings holds numbers of 64 bits and lists", () => {
     probeNet6: new Uint8Array(16).fill(0xcd),
     probeMac: hex("020000000003"),
     bonding: 1,
+    fragmentable: 2,
   };
   const bytes = hex(`
     02000000 ffffffff 00200000 02000000 03000000 01020304
@@ -162,7 +164,7 @@ Deno.test("settings holds numbers of 64 bits and lists", () => {
     06000000 07000000 08000000 09000000 00000080
     1032547698badcfe 0000ffff ffffffff 0807060504030201
     0700000000000000 ${"ab".repeat(32)}
-    05000000 f0100000 ffff0f00 ffffffff ${"cd".repeat(16)} 020000000003 01 00`);
+    05000000 f0100000 ffff0f00 ffffffff ${"cd".repeat(16)} 020000000003 01 02`);
   assertEquals(abi.SETTINGS.encode(value), bytes);
   assertEquals(abi.SETTINGS.decode(bytes), value);
 });

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { queryXdp } from "../../lib/bpf/mod.ts";
+import { POLICY } from "../../lib/lb/abi.gen.ts";
 import { Instance } from "../../lib/lb/instance.ts";
 import { Address } from "../../lib/net/address.ts";
 import {
@@ -23,6 +24,7 @@ const DEFAULTS: CompleteConfig = {
   routes: {},
   unknownPort: "drop",
   expired: "reject",
+  fragmentable: "reject",
   bonding: false,
 };
 const EVERYTHING: Config = {
@@ -31,6 +33,7 @@ const EVERYTHING: Config = {
   routes: { "0.0.0.0/0": 1, "10.9.0.0/16": 1, "2001:db8:9::/48": 1 },
   unknownPort: "reject",
   expired: "drop",
+  fragmentable: "drop",
   outerSource4: "10.77.0.0/16",
   outerSource6: "2001:db8:77::/64",
   bonding: true,
@@ -119,7 +122,7 @@ clientTest(
     nextHops.answers.set("10.0.0.1", unreachable("10.0.0.1"));
     await client.setConfig({ expired: "drop" });
     assertEquals(nextHops.asked.length, asked);
-    assertEquals(instance.settings.expired, 0);
+    assertEquals(instance.settings.expired, POLICY.DROP);
     assertEquals(client.destinations(service(1)).every(({ mac }) => mac), true);
     await client.setConfig({});
   },

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { BpfMap, u32 } from "../../lib/bpf/mod.ts";
-import { TUNNELS } from "../../lib/lb/abi.gen.ts";
+import { POLICYS, TUNNELS } from "../../lib/lb/abi.gen.ts";
 import { decodeRing, slotOf } from "../../lib/lb/change.ts";
 import { Registry } from "../../lib/lb/registry.ts";
 import { Address, Mac } from "../../lib/net/address.ts";
@@ -47,6 +47,8 @@ function recorded({ instance }: Subject): Record<string, unknown> {
         protocol: PROTOCOLS[record.protocol as 6 | 17],
         sticky: record.sticky === 1,
         idleTimeout: Number(record.idleTimeoutNs / 1_000_000_000n),
+        expired: POLICYS[record.expired],
+        fragmentable: POLICYS[record.fragmentable],
       };
       const own = destinations.filter((each) => each.service === indexOf(key));
       return [serviceName(spec), { spec, destinations: sorted(own.map((d) => d.destination)) }];
@@ -134,6 +136,8 @@ clientTest("tables and client agree through 150 changes, done and refused", asyn
     ),
     sticky: below(2) === 0,
     idleTimeout: pick(10, 900),
+    expired: pick("default", "drop", "reject"),
+    fragmentable: pick("default", "drop", "reject"),
   });
   const aDestination = (): Destination => {
     const tunnelType = pick("none", "none", "ipip", "gre", "fou", "gue");

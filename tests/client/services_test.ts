@@ -38,8 +38,23 @@ clientTest("createService() adds a service with every field, and its VIP", async
   await client.createService({ ...HTTP, sticky: true });
   await client.createService({ address: "2001:db8::1", port: 53, protocol: "udp" });
   assertEquals(client.services().map((each) => each.service), [
-    { ...HTTP, protocol: "tcp", sticky: true, idleTimeout: 900 },
-    { address: "2001:db8::1", port: 53, protocol: "udp", sticky: false, idleTimeout: 60 },
+    {
+      ...HTTP,
+      protocol: "tcp",
+      sticky: true,
+      idleTimeout: 900,
+      expired: "default",
+      fragmentable: "default",
+    },
+    {
+      address: "2001:db8::1",
+      port: 53,
+      protocol: "udp",
+      sticky: false,
+      idleTimeout: 60,
+      expired: "default",
+      fragmentable: "default",
+    },
   ]);
   assertEquals(client.vips().map(({ address }) => address), ["192.0.2.1", "2001:db8::1"]);
   assertEquals(client.vip("192.0.2.1").stats.incomingPackets, 0n);

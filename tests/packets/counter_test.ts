@@ -89,7 +89,7 @@ function* mix(): Generator<Item> {
     const ttl = below(10) === 0 ? 1 : 64;
     const vip = below(10) > 0 ? VIP[family] : undefined;
     const packet = ip(family, { ttl, destination: vip ?? OTHER[family] }, segment);
-    const isExpired = port !== undefined && ttl === 1;
+    const isExpired = ttl === 1 && (port !== undefined || told.reason === "err_service_not_found");
     yield {
       frame: ethernet({ tags: TAGS[below(3)]!, minimum: 64 }, packet),
       octets: packet.encode().length,

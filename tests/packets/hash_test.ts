@@ -1,6 +1,6 @@
 /** The program and user space choose the same ring entry: every entry has a destination of its own here. */
 import { assertEquals } from "@std/assert";
-import type { Destination as DestinationEntry } from "../../lib/lb/abi.gen.ts";
+import { type Destination as DestinationEntry, POLICY } from "../../lib/lb/abi.gen.ts";
 import { encodeRing } from "../../lib/lb/change.ts";
 import { destinationEntry, serviceKey } from "../../lib/lb/entries.ts";
 import { RING_SIZES } from "../../lib/lb/ring.ts";
@@ -55,7 +55,8 @@ function writeService(
   const address = Address.parse(VIP[family]);
   const key = serviceKey(address, completeService({ address: VIP[family], port: PORT, protocol }));
   const services = family === 4 ? instance.services4 : instance.services6;
-  services.set(key, { id: 0, ringSize: size, vip: 0, sticky: Number(sticky) });
+  const policies = { expired: POLICY.DEFAULT, fragmentable: POLICY.DEFAULT };
+  services.set(key, { id: 0, ringSize: size, vip: 0, sticky: Number(sticky), ...policies });
   const bit = filterBit(address.bytes), word = 1n << BigInt(bit & 63);
   instance.map("vip_filter").update(u32(bit >>> 6), new Uint8Array(BigUint64Array.of(word).buffer));
   instance.adjust({ revision: instance.revision + 2n });
