@@ -1,7 +1,6 @@
 /** Probe addresses: whose they are, how long they stay, and what keeps them when the client has gone. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { queryXdp } from "../../lib/bpf/mod.ts";
-import type { Pair } from "../../lib/lb/probe_ends.ts";
+import { interfaceIndex, queryXdp } from "../../lib/bpf/mod.ts";
 import type { ProbeLink, ProbeNetworks } from "../../lib/lb/probe_link.ts";
 import type { ProbeLinks } from "../../lib/lb/seams.ts";
 import {
@@ -13,11 +12,13 @@ import {
   XvsError,
 } from "../../mod.ts";
 import { Network, run } from "../bpf/support.ts";
+import type { Mortal } from "./mortal.ts";
 import { destinations, FakeNextHops, hop, openFiles, service } from "./support.ts";
 
 const SMALL = { maxServices: 16, maxDestinations: 12, maxFlows: 1024, maxBlocked: 16 };
 const VIP = "192.0.2.1";
 const LOOPBACK = 1;
+const MORTAL = new URL("mortal.ts", import.meta.url).pathname;
 
 /** Networks as they are asked for, without interfaces. */
 class FakeLinks implements ProbeLinks {
@@ -137,9 +138,9 @@ function interfaces(): string[] {
   return links.map(({ ifname }) => ifname).filter((name) => name.startsWith("xvs")).sort();
 }
 
-function pair(): Pair {
-  const index = (name: string) => JSON.parse(run("ip", "-j", "link", "show", name))[0].ifindex;
-  return { host: index("xvs0"), program: index("xvs0p") };
+function probePins(instance: string): string[] {
+  const pins = [...Deno.readDirSync(`/sys/fs/bpf/xvs/${instance}`)].map(({ name }) => name);
+  return pins.filter((name) => name.startsWith("link_probe"));
 }
 
 Deno.test("with an instance that is pinned, probes outlive their client and are the same for all", async () => {
@@ -151,7 +152,7 @@ Deno.test("with an instance that is pinned, probes outlive their client and are 
     await client.openProbes();
   }
   assertEquals(interfaces(), ["xvs0", "xvs0p"]);
-  const { host, program } = pair();
+  const [host, program] = ["xvs0", "xvs0p"].map(interfaceIndex) as [number, number];
   const before = [queryXdp(program).generic, queryXdp(host).native];
   assert(before[0] !== undefined && before[0] === before[1]);
   await using reader = await pinned.open(true);
@@ -187,6 +188,34 @@ Deno.test("with an instance that is pinned, probes outlive their client and are 
   assertEquals(interfaces(), []);
 });
 
+for (const method of ["openProbes", "closeProbes"]) {
+  Deno.test(`a process that is killed in ${method}() leaves nothing that the next one trips over`, async () => {
+    using _ = new Network();
+    await using pinned = new Pinned();
+    let deaths = 0;
+    for (let died = true; died; deaths++) {
+      await Client.remove(pinned.name).catch(() => {});
+      {
+        await using client = await pinned.create();
+        await client.setService(service(1), ...destinations(2));
+        if (method === "closeProbes") await client.openProbes();
+      }
+      const mortal: Mortal = { instance: pinned.name, method, args: [], point: 2 * deaths };
+      const args = ["run", "-A", "--no-check", MORTAL, JSON.stringify(mortal)];
+      died = new Deno.Command(Deno.execPath(), { args }).outputSync().signal === "SIGKILL";
+      await using client = await pinned.open();
+      await client.openProbes();
+      assertEquals(interfaces().length, 2, `killed at ${deaths}`);
+      assert(client.nat(VIP, destinations(2)[1]!.address)?.endsWith(".0.2"), `killed at ${deaths}`);
+      const [host, program] = interfaces().map(interfaceIndex);
+      assert(queryXdp(program!).generic && queryXdp(host!).native, `killed at ${deaths}`);
+      await client.closeProbes();
+      assertEquals([interfaces(), probePins(pinned.name)], [[], []], `killed at ${deaths}`);
+    }
+    assert(deaths > 4, `${deaths} deaths`);
+  });
+}
+
 Deno.test("probes that cannot be opened leave nothing", async () => {
   using _ = new Network();
   await using pinned = new Pinned();
@@ -195,8 +224,7 @@ Deno.test("probes that cannot be opened leave nothing", async () => {
   await assertRejects(() => client.openProbes(), XvsError, "Cannot open probes: File exists");
   assertEquals(interfaces(), []);
   assertEquals(client.info().ipv4, undefined);
-  const pins = [...Deno.readDirSync(`/sys/fs/bpf/xvs/${pinned.name}`)].map(({ name }) => name);
-  assertEquals(pins.filter((name) => name.includes("link_probe")), []);
+  assertEquals(probePins(pinned.name), []);
   run("ip", "route", "delete", "blackhole", "240.0.0.0/12");
   await client.openProbes();
   assertEquals(client.info().ipv4, "240.0.0.0");
