@@ -200,6 +200,21 @@ struct {
 	__uint(max_entries, 8192);
 } probe_flows SEC(".maps");
 
+struct probe_datagram {
+	__u8 source[16]; /* as in struct probe_key */
+	__u8 destination[16];
+	__u32 id;
+	__u32 protocol;
+};
+
+/* A reply in fragments -> its ports, which the first alone has; the program's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct probe_datagram);
+	__type(value, __u32);
+	__uint(max_entries, 1024);
+} probe_fragments SEC(".maps");
+
 struct flow_budget {
 	__u32 tick;
 	__u32 spent; /* of settings.flow_budget, in this tick */

@@ -14,11 +14,6 @@
 /* With what it loses on the way out it arrives with 1: only who has the VIP takes it, nobody passes it on. */
 #define PROBE_TTL 2
 
-always_inline int is_probe_port(__be16 port)
-{
-	return bpf_ntohs(port) - PROBE_PORTS_FROM < (__u32)PROBE_PORTS;
-}
-
 /* Writes words over others; what that adds to a checksum over them. */
 always_inline __u32 overwrite(void *at, const void *words, __u32 size)
 {
@@ -100,35 +95,6 @@ always_inline int change_ends(struct cursor *c, struct packet *p, struct ends *e
 			udp->check = 0xffff;
 	}
 	return 1;
-}
-
-/*
- * The same with an ICMP error that quotes a probe: to whom it is, whom it is from if that is the VIP, and what it
- * quotes up to the ports, where the cursor stands. The quoted checksum of what follows is nobody's to look at.
- */
-always_inline void change_quote(struct cursor *c, struct packet *p, struct ends *ends, enum family family)
-{
-	const __u32 size = family == IPV4 ? 4 : 16, ports = ends->destination_port | (__u32)ends->source_port << 16;
-	void *source = family == IPV4 ? (void *)&p->ip4->saddr : (void *)&p->ip6->saddr;
-	__u32 outer = 0, quoted;
-
-	/* `source` and `destination` are those of whoever answered the quoted packet. */
-	if (!__builtin_memcmp(source, p->source, size))
-		outer = overwrite(source, ends->source, size);
-	outer = fold(outer + overwrite(source + size, ends->destination, size));
-	quoted = overwrite(p->destination, ends->destination, size);
-	quoted = fold(quoted + overwrite(p->source, ends->source, size));
-	if (family == IPV4) {
-		struct iphdr *header = p->destination - __builtin_offsetof(struct iphdr, saddr);
-
-		p->ip4->check = add_to_checksum(p->ip4->check, outer);
-		header->check = add_to_checksum(header->check, quoted);
-		/* A header with a right checksum adds nothing to others, and there is no pseudo-header. */
-		outer = 0;
-		quoted = 0;
-	}
-	outer = fold(outer + quoted + overwrite(c->at, &ports, sizeof(ports)));
-	p->icmp->checksum = add_to_checksum(p->icmp->checksum, outer);
 }
 
 always_inline int same_flow(const struct probe_flow *a, const struct probe_flow *b)
@@ -291,80 +257,6 @@ always_inline struct verdict send_probe(struct cursor *c, struct packet *p, enum
 		return verdict;
 	/* Never back to the host; and where clients' packets leave by a member of a bond, these leave by the bond. */
 	return (struct verdict){ .action = bpf_redirect(d->ifindex, 0), .reason = REASON_PROBE };
-}
-
-/*
- * A packet to an address that is no VIP. If it answers a probe, or is an error about one, the host gets it as if
- * it came from the probe address, by the interface that it sends probes by; any other is not touched. The reason.
- */
-always_inline __u32 take_reply(struct xdp_md *ctx, enum family family)
-{
-	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
-	const __u32 words = family == IPV4 ? 1 : 4;
-	const struct vlan none = {};
-	struct packet p = { .ctx = ctx };
-	struct probe_key key aligned_words = {};
-	struct ends ends aligned_words = {};
-	struct probe_flow *flow;
-	__u32 macs[3] = {};
-	__be16 protocol = parse_ethernet(&c, &p);
-
-	if (parse_ip(&c, &p, family) != REASON_FORWARDED || p.fragment == FRAGMENT_LATER)
-		return REASON_NOT_A_VIP;
-	if (p.icmp && (p.fragment || !is_error(&p, family) || !adopt_quoted(&c, &p, family)))
-		return REASON_NOT_A_VIP;
-	key.port = p.ports >> 16;
-	if (!is_probe_port(key.port))
-		return REASON_NOT_A_VIP;
-	key.service_port = p.ports;
-	key.protocol = p.protocol;
-	copy_words(key.vip, p.source, words);
-	copy_words(key.source, p.destination, words);
-	flow = bpf_map_lookup_elem(&probe_flows, &key);
-	if (!flow)
-		return REASON_NOT_A_VIP;
-	flow->seen = now_ns() >> FLOW_SEEN_SHIFT;
-	copy_words(ends.source, flow->address, words);
-	copy_words(ends.destination, flow->source, words);
-	ends.source_port = p.ports;
-	ends.destination_port = flow->port;
-	if (p.icmp)
-		change_quote(&c, &p, &ends, family);
-	else if (!change_ends(&c, &p, &ends, family))
-		return REASON_ERR_INTERNAL;
-	if (p.tags && bpf_xdp_adjust_head(ctx, p.tags * sizeof(struct tag)))
-		return REASON_ERR_ADJUST_FAILED;
-	c.at = (void *)(long)ctx->data;
-	c.end = (void *)(long)ctx->data_end;
-	__builtin_memcpy(macs, settings.probe_mac, ETH_ALEN);
-	if (!write_link(ctx, &c, macs, 0, none, none, protocol))
-		return REASON_ERR_INTERNAL;
-	return bpf_redirect_map(&interfaces, settings.probe_ifindex, XDP_DROP) == XDP_REDIRECT ?
-		       REASON_PROBE_REPLY :
-		       REASON_ERR_REDIRECT;
-}
-
-__noinline __u32 take_reply4(struct xdp_md *ctx)
-{
-	return take_reply(ctx, IPV4);
-}
-
-__noinline __u32 take_reply6(struct xdp_md *ctx)
-{
-	return take_reply(ctx, IPV6);
-}
-
-/* What is to no VIP. */
-always_inline struct verdict pass_or_reply(struct packet *p, enum family family)
-{
-	__u32 reason;
-
-	if (likely(!settings.probe_ifindex))
-		return pass(REASON_NOT_A_VIP);
-	reason = family == IPV4 ? take_reply4(p->ctx) : take_reply6(p->ctx);
-	if (reason == REASON_NOT_A_VIP)
-		return pass(REASON_NOT_A_VIP);
-	return (struct verdict){ .action = reason == REASON_PROBE_REPLY ? XDP_REDIRECT : XDP_DROP, .reason = reason };
 }
 
 #endif

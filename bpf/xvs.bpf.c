@@ -12,6 +12,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "probe.h"
+#include "probe_reply.h"
 #include "service.h"
 
 /* The longest blocked prefix that the source is in. */

@@ -41,13 +41,22 @@ async function curl(address: string, path = "/", ...flags: string[]): Promise<st
 }
 
 /** What comes back of a datagram, from a new socket. */
-async function echo(address: string): Promise<string> {
+async function echo(address: string, text = "hello"): Promise<string> {
   const script = `
     const { createSocket } = await import("node:dgram");
     const socket = createSocket(Deno.args[0].includes(":") ? "udp6" : "udp4");
     socket.on("message", (message) => { console.log(message.toString()); Deno.exit(0); });
-    socket.connect(${LAB_ECHO_PORT}, Deno.args[0], () => socket.send("hello"));`;
-  const argv = [Deno.execPath(), "eval", "--quiet", "--no-config", "--no-lock", script, address];
+    socket.connect(${LAB_ECHO_PORT}, Deno.args[0], () => socket.send(Deno.args[1]));`;
+  const argv = [
+    Deno.execPath(),
+    "eval",
+    "--quiet",
+    "--no-config",
+    "--no-lock",
+    script,
+    address,
+    text,
+  ];
   return (await lab.balancer.run(argv, { signal: AbortSignal.timeout(5000) })).trim();
 }
 
@@ -123,9 +132,13 @@ Deno.test("lab: programs on the balancer probe each server through its tunnel", 
         });
       }
       await t.step(`IPv${family} without a tunnel to an IPv${outer} server`, async () => {
-        await testProbes(remote, family, (node) => ({
+        const addresses = await testProbes(remote, family, (node) => ({
           address: outer === 4 ? node.address4 : node.address6,
         }));
+        const text = "fragments ".repeat(400).trim();
+        for (const [i, address] of addresses.entries()) {
+          assertEquals(await echo(address, text), `${lab.destinations[i]!.name} ${text}`);
+        }
       });
     }
   }

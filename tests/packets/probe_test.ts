@@ -4,8 +4,7 @@ import { TUNNELS } from "../../lib/lb/abi.gen.ts";
 import { ProbeError } from "../../mod.ts";
 import { ethernet, filler, raw, tcp, udp } from "./build.ts";
 import { overheadOf, type Way } from "./expect.ts";
-import { OUTER_SOURCE, packetTests, PROBE_MAC, type Sent } from "./harness.ts";
-import { parse } from "./parse.ts";
+import { packetTests, type Sent } from "./harness.ts";
 import {
   assertError,
   assertProbe,
@@ -31,13 +30,6 @@ import {
 } from "./sample.ts";
 
 const test = packetTests();
-
-/** Errors: from whom, and their types and codes by families. */
-const ERRORS = [
-  ["a port where nobody listens", VIP, { 4: 3, 6: 1 }, { 4: 3, 6: 4 }],
-  ["a network too narrow", ROUTER, { 4: 3, 6: 2 }, { 4: 4, 6: 0 }],
-  ["the end of its TTL", ROUTER, { 4: 11, 6: 3 }, { 4: 0, 6: 0 }],
-] as const;
 
 for (const family of FAMILIES) {
   for (const protocol of PROTOCOLS) {
@@ -238,71 +230,6 @@ for (const family of FAMILIES) {
   });
 }
 
-/** Where the checksum of a packet without options stands. */
-const CHECKSUM_AT = {
-  4: { tcp: 20 + 16, udp: 20 + 6 },
-  6: { tcp: 40 + 16, udp: 40 + 6 },
-};
-
-for (const family of FAMILIES) {
-  for (const protocol of PROTOCOLS) {
-    for (const [what, from, type, code] of ERRORS) {
-      const rows = [TRANSPORT[protocol](PORTS, filler(30)), TRANSPORT[protocol](PORTS)];
-      test(`that a probe by ${protocol} over IPv${family} met ${what} reaches who asked`, async (b) => {
-        const [to] = await probing(b, family, { address: address(family, 2) });
-        for (const transport of rows) {
-          const seen = sendProbe(b, question(family, to!, transport)).frame.slice(14);
-          for (const length of [seen.length, CHECKSUM_AT[family].udp + 2]) {
-            const quote = seen.slice(0, length);
-            const ends = { source: from[family], destination: OUTER_SOURCE[family] };
-            const message = { type: type[family], code: code[family], rest: 1400 };
-            const error = ethernet({}, ip(family, ends, icmp(family, message, quote)));
-            const sent = b.send(error);
-            assertEquals([sent.action, sent.reason], ["redirect", "probe_reply"]);
-            const { ethernet: link, headers: [outer, inner], payload } = parse(sent.frame);
-            assertEquals(link.destination, PROBE_MAC);
-            if (outer?.kind !== "ipv4" && outer?.kind !== "ipv6") throw new TypeError("no IP");
-            const source = from[family] === VIP[family] ? to : from[family];
-            assertEquals([outer.source, outer.destination], [source, HOST[family]]);
-            assertEquals(inner, { kind: family === 4 ? "icmp4" : "icmp6", ...message });
-            // What was quoted is what was sent, but for the TTL, and for a checksum that nobody looks at.
-            const wanted = question(family, to!, transport, { ttl: 1 }).slice(14, 14 + length);
-            const at = CHECKSUM_AT[family][protocol];
-            if (at < length) wanted.set(seen.subarray(at, at + 2), at);
-            assertEquals(payload, wanted);
-          }
-        }
-      });
-    }
-  }
-
-  test(`an ICMP error over IPv${family} about no probe stays as it is`, async (b) => {
-    const [to] = await probing(b, family, { address: address(family, 2) });
-    const seen = sendProbe(b, question(family, to!, tcp(PORTS))).frame.slice(14);
-    const type = family === 4 ? 3 : 1;
-    const error = (quote: Uint8Array, destination: string = OUTER_SOURCE[family]) =>
-      ethernet({}, ip(family, { source: VIP[family], destination }, icmp(family, { type }, quote)));
-    const header = family === 4 ? 20 : 40;
-    const other = seen.slice();
-    other[header + 1]! ^= 1; // a port of somebody else
-    const cutShort = seen.slice(0, header + 3);
-    const echo = icmp(family, { type: family === 4 ? 8 : 128, rest: 7 }, seen);
-    const ends = { source: VIP[family], destination: OUTER_SOURCE[family] };
-    for (
-      const frame of [
-        error(other),
-        error(cutShort),
-        error(seen, OTHER[family]),
-        ethernet({}, ip(family, ends, echo)),
-      ]
-    ) {
-      const sent = b.send(frame);
-      assertEquals([sent.action, sent.reason, sent.frame], ["pass", "not_a_vip", frame]);
-    }
-    assertEquals(b.send(error(seen)).reason, "probe_reply");
-  });
-}
-
 // X52
 test("a datagram without a checksum stays without one, there and back", async (b) => {
   for (const tunnel of TUNNELS) {
@@ -326,29 +253,4 @@ test("a checksum that comes out as 0 is written as 0xffff", async (b) => {
     assertEquals(checksumOf(send(1 + one)), 0xffff);
     assertEquals(checksumOf(send(2 + one)), 0xfffe);
   }
-});
-
-test("a datagram in fragments goes to the server whole", async (b) => {
-  const [to] = await probing(b, 4, through("ipip", address(4, 2)));
-  const whole = question(4, to!, udp(PORTS, filler(2000))).subarray(34);
-  const piece = (from: number, end: number) => {
-    const v4 = {
-      id: 77,
-      dontFragment: false,
-      moreFragments: end < whole.length,
-      fragmentOffset: from / 8,
-    };
-    return question(4, to!, raw(17, whole.subarray(from, end)), { v4 });
-  };
-  const pieces = [piece(0, 1200), piece(1200, whole.length)].map((frame) => {
-    const sent = sendProbe(b, frame);
-    assertEquals([sent.action, sent.reason], ["redirect", "probe"]);
-    return sent.frame.subarray(34 + 20);
-  });
-  const ends = { source: OUTER_SOURCE[4], destination: VIP[4], ttl: 1 };
-  const datagram = Uint8Array.of(...pieces[0]!, ...pieces[1]!);
-  // The parser refuses a wrong checksum.
-  const { headers, payload } = parse(ethernet({}, ip(4, ends, raw(17, datagram))));
-  assertEquals(payload, filler(2000));
-  assertEquals(headers[1]?.kind, "udp");
 });
