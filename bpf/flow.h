@@ -22,6 +22,30 @@ always_inline __u64 now_ns(void)
 	return manual_clock ? manual_clock_ns : bpf_ktime_get_coarse_ns();
 }
 
+/*
+ * What flow.seen of a packet is. The coarse clock moves with the tick, and it costs more to read than all else about
+ * a flow that is known: so each CPU reads it once a tick. What it finds is late by a tick at most, half a unit of
+ * flow.seen; where windows end the clock itself is asked.
+ */
+always_inline __u32 seen_now(void)
+{
+	const __u64 jiffies = bpf_jiffies64();
+	struct last_look *last;
+	__u32 zero = 0;
+
+	if (manual_clock)
+		return manual_clock_ns >> FLOW_SEEN_SHIFT;
+	last = bpf_map_lookup_elem(&last_looks, &zero);
+	if (!last)
+		return 0;
+	if (unlikely(last->jiffies != jiffies)) {
+		last->seen = now_ns() >> FLOW_SEEN_SHIFT;
+		barrier(); /* whoever interrupts a test run in between looks for itself */
+		last->jiffies = jiffies;
+	}
+	return last->seen;
+}
+
 struct choice {
 	__u32 slot;
 	__u32 began; /* flows that this packet stands for, if it is the first of one */
@@ -174,10 +198,10 @@ always_inline int is_news(struct question *q, __u32 seen_before, __u32 seen)
 }
 
 /* A packet of a flow that is known; the line is shared by CPUs, so written only where it changes. */
-always_inline void follow(struct question *q, struct flow *flow, const void *key, __u64 now, __u32 weight,
+always_inline void follow(struct question *q, struct flow *flow, const void *key, __u32 weight,
 			  enum family family)
 {
-	const __u32 seen = now >> FLOW_SEEN_SHIFT, before = flow->seen;
+	const __u32 seen = seen_now(), before = flow->seen;
 	const __u32 state = state_after(q->tcp_flags, flow->state);
 
 	q->choice.slot = flow->slot;
@@ -190,7 +214,7 @@ always_inline void follow(struct question *q, struct flow *flow, const void *key
 	if (before == seen)
 		return;
 	flow->seen = seen;
-	if (unlikely(is_news(q, before, seen)) && exceptional(q, flow->slot, key, now, family))
+	if (unlikely(is_news(q, before, seen)) && exceptional(q, flow->slot, key, now_ns(), family))
 		share_flow(key, flow, family);
 }
 
@@ -201,15 +225,17 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 	const __u32 syn = (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	const __u32 sample_mask = settings.sample_mask;
 	const __u32 sampled = !((__u32)q->hash & sample_mask), weight = sampled ? sample_mask + 1 : 0;
-	const __u64 now = now_ns();
 	struct flow *flow = bpf_map_lookup_elem(flows, key);
-	struct flow fresh = { .seen = now >> FLOW_SEEN_SHIFT };
 	__u32 previous, ambiguous;
+	struct flow fresh = {};
+	__u64 now;
 
 	if (!syn && flow && alive(flow->slot, flow->generation)) {
-		follow(q, flow, key, now, weight, family);
+		follow(q, flow, key, weight, family);
 		return;
 	}
+	now = now_ns();
+	fresh.seen = now >> FLOW_SEEN_SHIFT;
 	previous = claimed_by(q, key, now, family);
 	ambiguous = previous != q->choice.slot;
 	if (!syn) {

@@ -230,6 +230,20 @@ struct {
 	__uint(max_entries, 1);
 } flow_budgets SEC(".maps");
 
+struct last_look {
+	__u64 jiffies;
+	__u32 seen; /* as in struct flow */
+	__u32 pad;
+};
+
+/* 0 -> when this CPU last looked at the clock; the program's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct last_look);
+	__uint(max_entries, 1);
+} last_looks SEC(".maps");
+
 struct icmp_budget {
 	__u32 tick;
 	__u32 spent; /* of settings.icmp_budget, in this tick */
