@@ -295,9 +295,7 @@ for (const [name, from, to, method, ...args] of PINNED) {
     using _ = new Network();
     await using victim = new Victim();
     const outcomes = { old: 0, new: 0 };
-    // To make one takes a while: there it is every second point.
-    const step = from && to ? 1 : 2;
-    for (let point = 0, died = true; died; point += step) {
+    for (let point = 0, died = true; died; point++) {
       await Client.remove(victim.name).catch(() => {});
       if (from) {
         const options = { ...SIZES, instance: victim.name, follow: false };

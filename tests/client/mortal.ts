@@ -1,7 +1,7 @@
 /**
- * A process that makes one change to an instance and kills itself in the middle of it: right before or right
- * after the nth thing that it writes, be it to a map, to memory, to a bpffs or to a file. Run with a {@linkcode Mortal} as
- * JSON; it ends with code 0 if it came to the end of the change alive.
+ * A process that makes one change to an instance and kills itself in the middle of it: right before the nth thing
+ * that it writes, be it to a map, to memory, to a bpffs or to a file. Run with a {@linkcode Mortal} as JSON; it
+ * ends with code 0 if it came to the end of the change alive.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export interface Mortal {
   /** "create" and "remove" are of the instance itself; others are methods of a client. */
   method: string;
   args: unknown[];
-  /** 2n: before the nth write, from 0; 2n + 1: after it. */
+  /** Before which write, from 0. */
   point: number;
 }
 
@@ -64,9 +64,7 @@ function dieAt(point: number): void {
   // deno-lint-ignore no-explicit-any
   const mortal = (write: (...args: any[]) => any) => (...args: unknown[]) => {
     tick();
-    const result = write(...args);
-    tick();
-    return result;
+    return write(...args);
   };
   const real = libbpf();
   const fakes = Object.fromEntries(WRITES.map((name) => [name, mortal(real[name])]));
@@ -77,7 +75,6 @@ function dieAt(point: number): void {
   LiveSettings.prototype.adjust = function (fields): void {
     tick();
     adjust.call(this, fields);
-    tick();
   };
 }
 
