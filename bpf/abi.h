@@ -28,7 +28,7 @@ enum reason {
 	REASON_ICMP_ERROR, /* an ICMP error about a flow, sent to the destination that the flow belongs to */
 	REASON_PROBE, /* sent to the destination that this host probes */
 	REASON_PROBE_REPLY, /* handed to the host: what answers a probe */
-	REASON_TOO_BIG, /* answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work */
+	REASON_TOO_BIG, /* answered, if that can help: on its way to its destination it would exceed the MTU; path MTU discovery at work */
 	REASON_TOO_BIG_FRAGMENTABLE, /* dropped, or answered as too_big, though it came without DF; that client may never learn */
 	REASON_ICMP_LIMITED, /* dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood */
 	REASON_ERR_DENIED, /* dropped: to a VIP, from a prefix that is blocked */

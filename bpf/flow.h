@@ -254,8 +254,14 @@ always_inline void ask_flows(struct question *q, void *flows, const void *key, e
 		return;
 	fresh.slot = q->choice.slot;
 	fresh.generation = generation_of(fresh.slot);
-	if (!fresh.generation || !may_remember(now, !ambiguous, sample_mask))
+	if (!fresh.generation)
 		return;
+	/* What is there takes no more room. Of a flow that is not, later packets go by the previous ring. */
+	if (!flow && !may_remember(now, !ambiguous, sample_mask)) {
+		if (previous)
+			q->choice.slot = previous;
+		return;
+	}
 	bpf_map_update_elem(flows, key, &fresh, BPF_ANY);
 	/* The sample is nobody else's business; but others may know this flow as something else. */
 	if (unlikely(settings.share) && (q->current & RING_TRACKED) && (ambiguous || flow))

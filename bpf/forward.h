@@ -5,6 +5,7 @@
 
 #include "checksum.h"
 #include "count.h"
+#include "link.h"
 #include "maps.h"
 #include "parse.h"
 #include "tunnel.h"
@@ -37,45 +38,6 @@ always_inline void set_ttl(struct packet *p, __u8 ttl, enum family family)
 always_inline __u8 ttl_of(struct packet *p, enum family family)
 {
 	return family == IPV4 ? p->ip4->ttl : p->ip6->hop_limit;
-}
-
-/* Writes up to two tags behind the MACs, and the protocol of what follows. 0: no room. */
-__noinline int write_tags(struct xdp_md *ctx, __u32 tags, __u32 outer, __u32 vlan, __u32 protocol)
-{
-	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
-	__u32 *at = c.at + 2 * ETH_ALEN;
-
-	if ((void *)(at + 2) > c.end)
-		return 0;
-	if (tags == 2)
-		*at++ = outer;
-	*at = vlan;
-	if ((void *)(at + 2) > c.end)
-		return 0;
-	*(__be16 *)(at + 1) = protocol;
-	return 1;
-}
-
-always_inline __u32 word_of(struct vlan vlan)
-{
-	return vlan.type | (__u32)vlan.control << 16;
-}
-
-/*
- * The frame's header, with its tags, at the cursor, which moves behind them. 0: no room. That the number of
- * tags is but a number, to the verifier too, spares it many ways to look at.
- */
-always_inline int write_link(struct xdp_md *ctx, struct cursor *c, const void *macs, __u32 tags,
-			     struct vlan outer, struct vlan vlan, __be16 protocol)
-{
-	struct ethhdr *ethernet = take(c, struct ethhdr);
-
-	if (!ethernet)
-		return 0;
-	copy_words(ethernet, macs, 3);
-	ethernet->h_proto = protocol;
-	c->at += tags * sizeof(struct tag);
-	return likely(!tags) || write_tags(ctx, tags, word_of(outer), word_of(vlan), protocol);
 }
 
 /* How many tags a frame has for the destination: none, or as many as it came with and at least one. */
@@ -309,6 +271,15 @@ always_inline int write_tunnel(struct cursor *c, struct destination *d, __u32 su
 	}
 }
 
+/* Bytes of the frame behind the IP packet: it was filled up to what Ethernet takes at least, and need not be now. */
+always_inline int padding_of(struct packet *p)
+{
+	long available = (void *)(long)p->ctx->data_end - (void *)p->ip4;
+
+	asm volatile("" : "+r"(available)); /* or the compiler subtracts pointers in 32 bits, which the verifier forbids */
+	return (int)available - (int)p->octets;
+}
+
 /* Puts an outer header before the IP packet; every pointer into the packet is void afterwards. */
 always_inline struct verdict encapsulate(struct packet *p, struct destination *d, __u32 entropy,
 					 enum tunnel tunnel, enum family outer, enum family inner)
@@ -326,6 +297,8 @@ always_inline struct verdict encapsulate(struct packet *p, struct destination *d
 	set_ttl(p, ttl_of(p, inner) - 1, inner);
 	if (with_udp && !(d->flags & DESTINATION_NO_CHECKSUM))
 		sum = sum_inside(p, inner);
+	if (unlikely(padding_of(p) > 0))
+		bpf_xdp_adjust_tail(p->ctx, -padding_of(p)); /* should it fail, the padding stays */
 	if (!reframe(p, d, overhead, outer == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), &c))
 		return drop(REASON_ERR_ADJUST_FAILED);
 	if (outer == IPV4) {
@@ -346,11 +319,18 @@ always_inline struct verdict encapsulate(struct packet *p, struct destination *d
 	return leave(p, d);
 }
 
-/* Without a tunnel. A frame that comes back must not go round: its server is the last to see it. */
+/*
+ * Without a tunnel. A frame that comes back must not go round: its server is the last to see it. What an interface
+ * has received it can send; of another the kernel drops what is too long, without a word (__xdp_ok_fwd_dev()).
+ */
 always_inline struct verdict hand_over(struct packet *p, struct destination *d, enum family family)
 {
 	struct cursor c;
 
+	if (unlikely(p->octets > d->mtu) && d->ifindex != p->ctx->ingress_ifindex && !settings.bonding) {
+		p->mtu = d->mtu;
+		return drop(REASON_TOO_BIG);
+	}
 	set_ttl(p, 1, family);
 	if (!reframe(p, d, 0, family == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), &c))
 		return drop(REASON_ERR_ADJUST_FAILED);

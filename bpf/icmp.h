@@ -7,6 +7,7 @@
 
 #define ICMP_TTL 64
 #define ICMP_QUOTE 504 /* bytes of the packet that an error quotes at most: RFC 1812, section 4.3.2.3 */
+#define IPV6_MIN_MTU 1280
 #define ICMP_TICK_SHIFT 24 /* ns: 16.8 ms */
 
 always_inline int is_echo_request(struct packet *p, enum family family)
@@ -266,11 +267,18 @@ always_inline int deserves_answer(struct packet *p, enum family family)
  */
 always_inline struct verdict tell_mtu(struct packet *p, __u32 policy, enum family family)
 {
-	const __be32 mtu = bpf_htonl(p->mtu);
 	enum reason reason = REASON_TOO_BIG;
+	__be32 mtu = bpf_htonl(p->mtu);
 
-	if (family == IPV6)
+	if (family == IPV6) {
+		/* Nobody sends less than RFC 8200, section 5, has every network carry, whatever he is told: RFC 8201. */
+		if (p->mtu < IPV6_MIN_MTU) {
+			if (p->octets <= IPV6_MIN_MTU)
+				return drop(reason);
+			mtu = bpf_htonl(IPV6_MIN_MTU);
+		}
 		return answer_error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, reason, family);
+	}
 	if (!(p->ip4->frag_off & bpf_htons(IP_DONT_FRAGMENT))) {
 		reason = REASON_TOO_BIG_FRAGMENTABLE;
 		if ((policy ?: settings.fragmentable) != POLICY_REJECT)

@@ -35,8 +35,8 @@ export const REASON = {
   /** Handed to the host: what answers a probe. */
   PROBE_REPLY: 7,
   /**
-   * Answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery
-   * at work.
+   * Answered, if that can help: on its way to its destination it would exceed the MTU; path MTU
+   * discovery at work.
    */
   TOO_BIG: 8,
   /** Dropped, or answered as too_big, though it came without DF; that client may never learn. */
@@ -1610,7 +1610,7 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   icmp_error: "an ICMP error about a flow, sent to the destination that the flow belongs to",
   probe: "sent to the destination that this host probes",
   probe_reply: "handed to the host: what answers a probe",
-  too_big: "answered, unless itself an error: once encapsulated it would exceed the MTU; path MTU discovery at work",
+  too_big: "answered, if that can help: on its way to its destination it would exceed the MTU; path MTU discovery at work",
   too_big_fragmentable: "dropped, or answered as too_big, though it came without DF; that client may never learn",
   icmp_limited: "dropped without the ICMP answer that was due: more than settings.icmp_budget; a flood",
   err_denied: "dropped: to a VIP, from a prefix that is blocked",

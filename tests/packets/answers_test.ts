@@ -139,6 +139,29 @@ for (const family of FAMILIES) {
     }
   });
 
+  test(`the MTU told to clients of the IPv${family} VIP is one that every network has`, async (b) => {
+    const way = { address: address(6, 2), tunnel: "gue" } as const;
+    const mtu = 1300;
+    b.nextHops.set(way.address, { mtu });
+    await b.client.setService(service, through("gue", way.address));
+    await b.nextHops.tell();
+    const rest = mtu - overheadOf("gue", way.address);
+    const send = (length: number) => {
+      const frame = frameOf(length, family, {});
+      return { frame, sent: b.send(frame) };
+    };
+    const fits = send(rest);
+    assertForwarded(fits.frame, fits.sent, way);
+    for (const length of [1281, MTU]) {
+      const { frame, sent } = send(length);
+      const error = { ...TOO_BIG[family], rest: family === 4 ? rest : 1280 };
+      assertAnswered(frame, sent, family, "too_big", error);
+    }
+    // Of IPv6 whoever sent no more than that would not send less.
+    const { action, reason } = send(1280).sent;
+    assertEquals([action, reason], [family === 4 ? "tx" : "drop", "too_big"]);
+  });
+
   test(`without a tunnel nothing is too big for the IPv${family} VIP`, async (b) => {
     const way = { address: address(family, 2), tunnel: "none" } as const;
     await b.client.setService(service, { address: way.address });

@@ -161,7 +161,8 @@ export function forwarded(packet: Packet, way: Way, entropy: number): Packet {
       ? withTtl(packet.headers, () => 1)
       : [...outerHeaders(packet, way, entropy), ...withTtl(packet.headers, (ttl) => ttl - 1)],
     payload: packet.payload,
-    padding: packet.padding,
+    // A frame with an outer header is long enough without.
+    padding: tunnel === "none" ? packet.padding : new Uint8Array(0),
   };
 }
 

@@ -2,9 +2,10 @@
 import { assertEquals } from "@std/assert";
 import { interfaceIndex } from "../../lib/bpf/mod.ts";
 import { Network } from "../bpf/support.ts";
-import { ethernet, tcp } from "./build.ts";
+import { ethernet, filler, tcp } from "./build.ts";
 import { assertForwarded, HASH_KEY } from "./expect.ts";
 import { Balancer } from "./harness.ts";
+import { parse } from "./parse.ts";
 import { address, FAMILIES, type Family, ip, PORTS, through, VIP } from "./sample.ts";
 
 const TUNNELS = ["none", "ipip", "gue"] as const;
@@ -35,6 +36,33 @@ Deno.test("a packet leaves by its destination's interface, if that is one of the
       await client.setService(service, through(tunnel, here));
       assertForwarded(frame, balancer.send(frame, { ifindex: left }), { ...way, address: here });
     }
+  }
+});
+
+Deno.test("a packet too long for its destination's interface is answered, and counted as no other", async () => {
+  using _ = new Network();
+  await using balancer = await Balancer.create();
+  const { client, nextHops } = balancer;
+  const [left, right] = ["left", "right"].map(interfaceIndex) as [number, number];
+  const mtu = 1400;
+  for (const family of FAMILIES) nextHops.set(address(family, 1), { ifindex: right, mtu });
+  await client.attach("left", "right");
+  for (const family of FAMILIES) {
+    const service = { address: VIP[family], port: 80 };
+    await client.setService(service, { address: address(family, 1) });
+    const frameOf = (length: number) => {
+      const headers = family === 4 ? 40 : 60;
+      return ethernet({}, ip(family, {}, tcp(PORTS, filler(length - headers))));
+    };
+    const fits = balancer.send(frameOf(mtu), { ifindex: left });
+    assertEquals([fits.action, fits.reason], ["redirect", "forwarded"]);
+    const sent = balancer.send(frameOf(mtu + 1), { ifindex: left });
+    assertEquals([sent.action, sent.reason], ["tx", "too_big"]);
+    const told = parse(sent.frame).headers[1]!;
+    assertEquals("rest" in told && told.rest, mtu);
+    // By the interface that it came in by it may leave, however long.
+    const back = balancer.send(frameOf(mtu + 1), { ifindex: right });
+    assertEquals([back.action, back.reason], ["tx", "forwarded"]);
   }
 });
 
