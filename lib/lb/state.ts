@@ -11,6 +11,8 @@ import {
   completeDestination,
   completeService,
   type Destination,
+  fieldsOf,
+  listOf,
   type Service,
   serviceName,
 } from "./types.ts";
@@ -62,10 +64,13 @@ export interface Difference {
  * @throws {InvalidValueError} when a field cannot be, or something is there twice
  */
 export function completeSets(sets: readonly ServiceSet[]): CompleteServiceSet[] {
-  const complete = sets.map(({ service, destinations }) => ({
-    service: completeService(service),
-    destinations: destinations.map(completeDestination),
-  }));
+  const complete = listOf(sets, "services").map((set) => {
+    const { service, destinations } = fieldsOf(set, "services", "Service with its destinations");
+    return {
+      service: completeService(service),
+      destinations: listOf(destinations, "destinations").map(completeDestination),
+    };
+  });
   refuseTwice(complete.map(({ service }) => serviceName(service)), "service");
   for (const { service, destinations } of complete) {
     const ofService = ` of service "${serviceName(service)}"`;
@@ -81,11 +86,11 @@ export function completeSets(sets: readonly ServiceSet[]): CompleteServiceSet[] 
  * @throws {InvalidValueError} when something cannot be
  */
 export function completeState(state: State, present: CompleteState): CompleteState {
-  const { config, services, block } = state;
+  const { config, services, block } = fieldsOf(state, "state", "State");
   return {
     config: config ? completeConfig(config) : present.config,
     services: services ? completeSets(services) : present.services,
-    block: block ? [...new Set(block.map(prefixName))] : present.block,
+    block: block ? [...new Set(listOf(block, "block").map(prefixName))] : present.block,
   };
 }
 

@@ -308,6 +308,16 @@ export function fieldsOf<T>(value: T, field: string, what: string): T {
   throw new InvalidValueError(field, value, `${what} ${shown(value)} is no object with fields`);
 }
 
+/**
+ * The value, if it is a list.
+ *
+ * @throws {InvalidValueError} when it is not
+ */
+export function listOf<T>(value: readonly T[], field: string): readonly T[] {
+  if (Array.isArray(value)) return value;
+  throw new InvalidValueError(field, value, `${field} ${shown(value)} is no list`);
+}
+
 /** Whoever writes JavaScript, or reads JSON, may give anything. */
 function shown(value: unknown): string {
   const text = typeof value === "string" || Array.isArray(value)
