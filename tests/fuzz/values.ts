@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { assert } from "@std/assert";
 import type { Choices } from "./random.ts";
 
 const JUNK: readonly unknown[] = [
@@ -107,4 +108,15 @@ export function misspell(choices: Choices, text: string): string {
     result = result.slice(0, at) + extra + result.slice(at + cut);
   }
   return result;
+}
+
+/** What went wrong, which must be said in a sentence and by one of these classes. */
+export function sentence(
+  error: unknown,
+  known: readonly (new (...args: never[]) => Error)[],
+): string {
+  assert(error instanceof Error, `${error} was thrown`);
+  assert(known.some((type) => error instanceof type), `${error.stack}`);
+  assert(/^[A-Za-z].{9}/s.test(error.message), `"${error.message}" is no sentence`);
+  return error.message;
 }

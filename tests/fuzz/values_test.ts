@@ -10,17 +10,9 @@ import { type Client, InvalidValueError, XvsError } from "../../mod.ts";
 import { ELF } from "../bpf/support.ts";
 import { Balancer } from "../packets/harness.ts";
 import { Choices } from "./random.ts";
-import { distort, junk, misspell } from "./values.ts";
+import { distort, junk, misspell, sentence } from "./values.ts";
 
 const SEED = 20;
-
-/** What went wrong, which must be said in a sentence and by one of these classes. */
-function sentence(error: unknown, known: readonly (new (...args: never[]) => Error)[]): string {
-  assert(error instanceof Error, `${error} was thrown`);
-  assert(known.some((type) => error instanceof type), `${error.stack}`);
-  assert(/^[A-Za-z].{9}/s.test(error.message), `"${error.message}" is no sentence`);
-  return error.message;
-}
 
 Deno.test("addresses, prefixes and MACs are read to the letter or refused", () => {
   const choices = new Choices(SEED);
