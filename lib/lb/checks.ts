@@ -7,7 +7,8 @@ import { Address } from "../net/address.ts";
 import { type NextHop, NextHopError } from "../net/next_hop.ts";
 import { completeConfig } from "./config.ts";
 import { InvalidValueError, UnreachableError } from "./errors.ts";
-import { type Destination, integer, type Options } from "./types.ts";
+import { type Destination, type Options } from "./types.ts";
+import { integer } from "./values.ts";
 
 /** The longest that a neighbour may be waited for. */
 const MAX_TIMEOUT_MS = 60_000;

@@ -8,7 +8,7 @@ import { VlanTable } from "../net/way.ts";
 import { POLICY, type Policy, type Settings } from "./abi.gen.ts";
 import { type OuterSources, sourceMask } from "./entries.ts";
 import { InvalidValueError } from "./errors.ts";
-import { fieldsOf, policy, truth } from "./types.ts";
+import { fieldsOf, policy, truth } from "./values.ts";
 
 /** Networks and policies. xvs calls the first three `IPv4VLANs`, `IPv6VLANs` and `Routes`. */
 export interface Config {

@@ -13,7 +13,8 @@ import { InvalidValueError } from "./errors.ts";
 import { findInterfaces, modeFor } from "./interfaces.ts";
 import { type Key, KeySet } from "./key_set.ts";
 import { CounterTable } from "./table.ts";
-import { type AttachedInterface, integer, type Mode, unicast } from "./types.ts";
+import { type AttachedInterface, type Mode } from "./types.ts";
+import { integer, unicast } from "./values.ts";
 
 const MAX_ENTRIES = 1 << 24;
 

@@ -17,7 +17,8 @@ import { IPPROTO } from "./entries.ts";
 import { InvalidValueError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
 import type { Registry } from "./registry.ts";
-import { integer, type Protocol, unicast } from "./types.ts";
+import { type Protocol } from "./types.ts";
+import { integer, unicast } from "./values.ts";
 
 /** A flow that is remembered. */
 export interface Flow {

@@ -9,7 +9,8 @@ import { ABI_VERSION, SETTINGS, type Settings, SHARED_FLOW } from "./abi.gen.ts"
 import { completeConfig, settingsOf } from "./config.ts";
 import { AbiError, InvalidValueError } from "./errors.ts";
 import { expandKey } from "./flow_hash.ts";
-import { integer, type Options } from "./types.ts";
+import { type Options } from "./types.ts";
+import { integer } from "./values.ts";
 import { OBJECT } from "./xvs.gen.ts";
 
 /** New flows that one CPU may remember in a tick of 67 ms: 125,000 a second. */

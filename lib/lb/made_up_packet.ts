@@ -6,7 +6,8 @@
 import { Address } from "../net/address.ts";
 import { IPPROTO } from "./entries.ts";
 import { InvalidValueError } from "./errors.ts";
-import { integer, type Protocol, unicast } from "./types.ts";
+import { type Protocol } from "./types.ts";
+import { integer, unicast } from "./values.ts";
 
 /** A packet to a VIP, in words. */
 export interface MadeUpPacket {

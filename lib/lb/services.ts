@@ -24,13 +24,12 @@ import {
   completeService,
   type Destination,
   type DestinationExtended,
-  policy,
   type Service,
   type ServiceExtended,
   serviceName,
-  unicast,
   type VIP,
 } from "./types.ts";
+import { policy, unicast } from "./values.ts";
 
 /** Which service is meant; the other fields of a `Service` do not matter. */
 export type ServiceId = Pick<Service, "address" | "port" | "protocol">;

@@ -11,11 +11,10 @@ import {
   completeDestination,
   completeService,
   type Destination,
-  fieldsOf,
-  listOf,
   type Service,
   serviceName,
 } from "./types.ts";
+import { fieldsOf, listOf } from "./values.ts";
 
 /** A service with its destinations. */
 export interface ServiceSet {
