@@ -122,7 +122,11 @@ export class Oracle {
     run: Run,
     reason: Reason,
   ): string | undefined {
-    switch (this.#scene.unknownPort) {
+    const policy = this.#scene.unknownPorts.get(r.vip) ?? this.#scene.unknownPort;
+    if (policy !== "pass" && r.ttl <= 1) {
+      return this.#judgeExpired(sent, r, family, run, reason, this.#scene.expired);
+    }
+    switch (policy) {
       case "pass":
         return untouched("err_service_not_found", sent, run, reason);
       case "drop":
@@ -143,9 +147,9 @@ export class Oracle {
   ): string | undefined {
     const isError = good === "icmp_error";
     if (r.ttl <= 1) {
-      return this.#scene.expired === "reject" && !isError
-        ? this.#answered("err_expired", sent, r, run, reason, EXPIRED[service.family])
-        : dropped("err_expired", run, reason);
+      const policy = service.expired === "default" ? this.#scene.expired : service.expired;
+      const family = service.family;
+      return this.#judgeExpired(sent, r, family, run, reason, isError ? "drop" : policy);
     }
     const all = [...service.destinations.values()];
     if (reason === "err_no_backend") {
@@ -153,7 +157,9 @@ export class Oracle {
     }
     if (reason !== good) {
       this.#note(r, ANYBODY);
-      return this.#judgeTooBig(sent, r, all, run, reason, isError);
+      const { fragmentable } = service;
+      const policy = fragmentable === "default" ? this.#scene.fragmentable : fragmentable;
+      return this.#judgeTooBig(sent, r, all, run, reason, isError ? "silent" : policy);
     }
     const d = service.destinations.get(macNumber(run.frame));
     if (!d) return `it went to ${run.frame.slice(0, 6).toHex()}, which is none of the service's`;
@@ -179,6 +185,19 @@ export class Oracle {
     return complaint && `towards ${d.address} by ${d.tunnel}: ${complaint}`;
   }
 
+  #judgeExpired(
+    sent: Uint8Array,
+    r: Reading,
+    family: Family,
+    run: Run,
+    reason: Reason,
+    policy: "drop" | "reject",
+  ): string | undefined {
+    return policy === "reject"
+      ? this.#answered("err_expired", sent, r, run, reason, EXPIRED[family])
+      : dropped("err_expired", run, reason);
+  }
+
   /** It is too big, and for whom is not said; but the answer gives the room that one of them has. */
   #judgeTooBig(
     sent: Uint8Array,
@@ -186,15 +205,16 @@ export class Oracle {
     all: readonly SceneDestination[],
     run: Run,
     reason: Reason,
-    silently: boolean,
+    policy: "drop" | "reject" | "silent",
   ): string | undefined {
     const rooms = all
       .filter((d) => d.tunnel !== "none" && d.resolved && r.length + overhead(d) > mtuOf(d))
       .map((d) => mtuOf(d) - overhead(d));
     if (rooms.length === 0) return "everybody can take it";
-    if (silently || !r.answerable) return dropped("too_big", run, reason);
+    if (policy === "silent" || !r.answerable) return dropped("too_big", run, reason);
     const family = r.family || 4;
     const fragmentable = family === 4 && (sent[r.link + 6]! & 0x40) === 0;
+    if (fragmentable && policy === "drop") return dropped("too_big_fragmentable", run, reason);
     const wanted = fragmentable ? "too_big_fragmentable" : "too_big";
     const [type, code] = family === 4 ? [3, 4] : [2, 0];
     const complaints = [...new Set(rooms)].map((rest) =>
@@ -220,7 +240,7 @@ export class Oracle {
         ofVip.flatMap(({ destinations }) => [...destinations.values()]),
         run,
         reason,
-        true,
+        "silent",
       );
     }
     if (reason !== "forwarded") return "its first one was forwarded";

@@ -43,6 +43,9 @@ export interface SceneService {
   port: number;
   protocol: "tcp" | "udp";
   sticky: boolean;
+  /** What it says of packets that have expired, or that are too long and may be fragmented. */
+  expired: "default" | "drop" | "reject";
+  fragmentable: "default" | "drop" | "reject";
   /** By the last two bytes of their MACs. */
   destinations: Map<number, SceneDestination>;
 }
@@ -104,6 +107,9 @@ export class Scene implements AsyncDisposable {
   readonly interfaces: readonly [number, number];
   unknownPort: "drop" | "pass" | "reject" = "drop";
   expired: "drop" | "reject" = "reject";
+  fragmentable: "drop" | "reject" = "reject";
+  /** By VIP, where that differs from what the instance says. */
+  readonly unknownPorts: Map<string, "drop" | "pass" | "reject"> = new Map();
   /** Whether so many answers are asked for that some are not given. */
   frugal = false;
   /** Whether BLOCKED is. */
@@ -140,9 +146,9 @@ export class Scene implements AsyncDisposable {
     await balancer.client.attach(...names);
     for (const service of scene.services) {
       for (const d of service.destinations.values()) scene.#tellHop(d);
-      const { vip, port, protocol, sticky } = service;
+      const { sticky, expired, fragmentable } = service;
       await balancer.client.setService(
-        { address: vip, port, protocol, sticky, idleTimeout: 5 },
+        { ...nameOf(service), sticky, expired, fragmentable, idleTimeout: 5 },
         ...[...service.destinations.values()].map(asDestination),
       );
     }
@@ -165,6 +171,7 @@ export class Scene implements AsyncDisposable {
       () => this.#replace(choices),
       () => this.#block(),
       () => this.#decide(choices),
+      () => this.#ordain(choices),
       () => this.advance(choices.of([0.1, 2, 7])),
     ];
     this.silent = false;
@@ -219,9 +226,28 @@ export class Scene implements AsyncDisposable {
     await (this.blocked ? client.block(...prefixes) : client.unblock(...prefixes));
   }
 
+  /** A service and a VIP get policies of their own. */
+  async #ordain(choices: Choices): Promise<void> {
+    const { client } = this.balancer;
+    const service = choices.of(this.services);
+    service.expired = choices.of(["default", "drop", "reject"]);
+    service.fragmentable = choices.of(["default", "drop", "reject"]);
+    const { sticky, expired, fragmentable } = service;
+    await client.updateService({
+      ...nameOf(service),
+      ...{ sticky, expired, fragmentable, idleTimeout: 5 },
+    });
+    const vip = choices.of([...VIPS[4], ...VIPS[6]]);
+    const policy = choices.of(["default", "drop", "pass", "reject"] as const);
+    await client.updateVip({ address: vip, unknownPort: policy });
+    if (policy === "default") this.unknownPorts.delete(vip);
+    else this.unknownPorts.set(vip, policy);
+  }
+
   #decide(choices: Choices): void {
     this.unknownPort = choices.of(["drop", "pass", "reject", "reject"]);
     this.expired = choices.of(["drop", "reject", "reject"]);
+    this.fragmentable = choices.of(["drop", "reject", "reject"]);
     this.frugal = choices.oneIn(3);
     this.silent = choices.oneIn(4);
     this.#applySettings();
@@ -233,6 +259,7 @@ export class Scene implements AsyncDisposable {
       ...instance.settings,
       unknownPort: POLICY[this.unknownPort.toUpperCase() as keyof typeof POLICY],
       expired: POLICY[this.expired.toUpperCase() as keyof typeof POLICY],
+      fragmentable: POLICY[this.fragmentable.toUpperCase() as keyof typeof POLICY],
       icmpBudget: this.frugal ? 2 : 0x7fffffff,
       flowBudget: 0x7fffffff,
       watchdogNs: this.silent ? nowNs - NS_PER_S : 0n,
@@ -301,6 +328,8 @@ function services(family: Family): SceneService[] {
     port,
     protocol,
     sticky,
+    expired: "default",
+    fragmentable: "default",
     destinations: new Map(destinations.map((d) => [(d.mac[4]! << 8) | d.mac[5]!, d])),
   });
   const all = (rest: (i: number) => Partial<SceneDestination>) => {
