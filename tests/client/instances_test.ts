@@ -32,13 +32,13 @@ Deno.test("another client finds everything that was set, from the maps alone", a
   await fill(first);
   await first.block("198.51.100.0/24");
   const before = said(first), blocked = first.blocked();
-  const vips = first.vips().map(({ address }) => address);
+  const vips = first.vips().map(({ address, unknownPort }) => [address, unknownPort]);
   await first.close();
   const files = openFiles();
   await using second = await pinned.open();
   assertEquals(said(second), before);
   assertEquals(second.blocked(), blocked);
-  assertEquals(second.vips().map(({ address }) => address), vips);
+  assertEquals(second.vips().map(({ address, unknownPort }) => [address, unknownPort]), vips);
   const next = second.destinations(service(1)).map(({ mac, interface: name }) => [mac, name]);
   assertEquals(next[0], ["02:00:00:00:00:09", "bond0.100"]);
   assertEquals(next[2], [undefined, undefined]);

@@ -46,7 +46,12 @@ export async function fill(client: Client): Promise<void> {
   ];
   await client.setServices([
     {
-      service: service(1, { sticky: true, idleTimeout: 77 }),
+      service: service(1, {
+        sticky: true,
+        idleTimeout: 77,
+        expired: "reject",
+        fragmentable: "drop",
+      }),
       destinations: [c, { ...a, weight: 3, disable: true, mtu: 1400 }, b],
     },
     {
@@ -58,4 +63,5 @@ export async function fill(client: Client): Promise<void> {
     },
     { service: service(2, { port: 0 }), destinations: [] },
   ]);
+  await client.updateVip({ address: "2001:db8::1", unknownPort: "reject" });
 }
