@@ -47,7 +47,7 @@ export interface Explanation {
 }
 
 /** Tables that the program writes: the explainer has its own. It shares all others with the instance. */
-const PRIVATE = /^(flows|fragments|denied|recent_services)[46]$|_(budgets|counters)$/;
+const PRIVATE = /^(flows|fragments|denied|recent_services)[46]$|_(budgets|counters|looks)$/;
 /** Of these one entry is needed. */
 const SMALL = /^(flows|denied)[46]$/;
 const ACTIONS = ["aborted", "drop", "pass", "tx", "redirect"] as const;
@@ -122,9 +122,10 @@ export class Explainer implements Disposable {
     this.#object.close();
   }
 
-  /** As they are, but for this: nothing is remembered, and every answer is given. */
+  /** As they are, but for this: nothing is remembered or told to other nodes, and every answer is given. */
   #copySettings(): void {
-    const settings = { ...this.#instance.settings, flowBudget: 0, icmpBudget: 0xffffffff };
+    const differences = { flowBudget: 0, share: 0, icmpBudget: 0xffffffff };
+    const settings = { ...this.#instance.settings, ...differences };
     SETTINGS.encode(settings, this.#object.variable("settings"));
   }
 
