@@ -14,6 +14,8 @@ import type { Registry } from "./registry.ts";
 /** A sweep of the tables is good for that long, or ten times as long as it took. */
 const FRESH_NS = 200_000_000n;
 const NS_PER_S = 1_000_000_000n;
+/** As long as Linux waits for the other end of a connection that it has closed: tcp_fin_timeout. */
+const CLOSED_NS = 60n * NS_PER_S;
 
 /** Looks at the flow tables for its instance. */
 export class Connections {
@@ -77,7 +79,8 @@ export class Connections {
 
   /**
    * Rings whose window has passed need to look flows up only where one went elsewhere than the ring
-   * says. Flows that were silent for longer than the window are forgotten.
+   * says. Flows that were silent for longer than the window are forgotten, and those that their client
+   * has closed much earlier.
    *
    * @returns when the next ring can be settled, undefined if none waits
    */
@@ -93,6 +96,8 @@ export class Connections {
     }
     if (due.size === 0) return next;
     const exceptions = new Map<Entry, Set<number>>([...due].map((entry) => [entry, new Set()]));
+    /** When the last exception of a service is forgotten, if none of them speaks any more. */
+    const ends = new Map<Entry, bigint>();
     for (const family of [4, 6] as const) {
       const forgotten: Uint8Array[] = [];
       for (const flow of this.#table.sweep(family)) {
@@ -102,15 +107,17 @@ export class Connections {
           continue;
         }
         if (!due.has(entry)) continue;
-        const windowNs = BigInt(entry.spec.idleTimeout) * NS_PER_S;
         const stays = owner && entry.members.get(owner.spec.address) === owner;
-        if (!stays || flow.idleNs > windowNs) {
+        const lifeNs = lifeOf(flow.state, entry);
+        if (!stays || flow.idleNs > lifeNs) {
           forgotten.push(flow.key);
           continue;
         }
         const index = this.#table.hash(family, flow.key, entry.spec.sticky).index(entry.ring.size);
         if (slotOf(entry.ring.current[index]!) !== owner.slot) {
           exceptions.get(entry)!.add(index);
+          const endNs = now + lifeNs - flow.idleNs;
+          if (endNs > (ends.get(entry) ?? 0n)) ends.set(entry, endNs);
         }
       }
       for (const key of forgotten) this.#table.map(family).delete(key);
@@ -120,7 +127,7 @@ export class Connections {
       const ring = settle(entry.ring, { nowNs: now, exceptions: indexes });
       if (ring) rings.set(entry, ring);
       if (indexes.size > 0) {
-        const later = now + BigInt(entry.spec.idleTimeout) * NS_PER_S;
+        const later = ends.get(entry)!;
         if (next === undefined || later < next) next = later;
       }
     }
@@ -129,4 +136,13 @@ export class Connections {
     if (left.length > 0) this.#registry.confirmSettled(left);
     return next;
   }
+}
+
+/**
+ * How long a flow may be silent and is still remembered. A client that has said FIN may go on listening, and then
+ * speaks; a reset may be forged (RFC 5961). So neither ends a flow at once, but silence soon does.
+ */
+function lifeOf(state: number, { spec: { idleTimeout } }: Entry): bigint {
+  const windowNs = BigInt(idleTimeout) * NS_PER_S;
+  return state === FLOW_STATE.CLOSING && CLOSED_NS < windowNs ? CLOSED_NS : windowNs;
 }
