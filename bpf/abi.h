@@ -379,6 +379,19 @@ struct destination_counter {
 };
 _Static_assert(sizeof(struct destination_counter) == 64, "destination_counter");
 
+/* Which packets for a destination were not simply forwarded; few destinations have any, and those few reasons. */
+struct destination_reason_key {
+	__u32 slot;
+	__u32 generation; /* of the destination, lest the slot's next owner inherits */
+	__u32 reason; /* enum reason */
+};
+_Static_assert(sizeof(struct destination_reason_key) == 12, "destination_reason_key");
+
+struct destination_reason {
+	__u64 packets;
+};
+_Static_assert(sizeof(struct destination_reason) == 8, "destination_reason");
+
 /* For a service, and for a VIP what belongs to none of its services. */
 struct service_counter {
 	__u64 packets;

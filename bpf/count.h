@@ -71,6 +71,20 @@ always_inline void count_reason(void *counters, __u32 owner, __u32 reason)
 		}                                                                                  \
 	} while (0)
 
+/* A packet for a destination that was not simply forwarded. */
+__noinline int count_exception(__u32 slot, __u32 reason)
+{
+	struct destination_reason_key key = { .slot = slot, .generation = generation_of(slot), .reason = reason };
+	struct destination_reason first = { .packets = 1 };
+	struct destination_reason *known = bpf_map_lookup_elem(&destination_reasons, &key);
+
+	if (known)
+		__sync_fetch_and_add(&known->packets, 1);
+	else if (key.generation)
+		bpf_map_update_elem(&destination_reasons, &key, &first, BPF_NOEXIST);
+	return 0;
+}
+
 /* A packet of a service, once its destination is chosen: what became of it. */
 always_inline void count_service(struct packet *p, struct question *q, struct verdict verdict)
 {
@@ -81,16 +95,23 @@ always_inline void count_service(struct packet *p, struct question *q, struct ve
 		return;
 	if (unlikely(verdict.reason != REASON_FORWARDED)) {
 		add_reason(total, verdict.reason);
+		if (verdict.action != XDP_DROP) /* one that was answered will go on */
+			total->flows += q->choice.began;
 	} else {
 		count_flow(total, p, q->choice);
 	}
 	own = bpf_map_lookup_elem(&destination_counters, &q->choice.slot);
 	if (!own)
 		return;
-	if (likely(verdict.reason == REASON_FORWARDED))
+	if (likely(verdict.reason == REASON_FORWARDED)) {
 		count_flow(own, p, q->choice);
-	else if (verdict.action == XDP_DROP)
+		return;
+	}
+	if (verdict.action == XDP_DROP)
 		own->errors++;
+	else
+		own->flows += q->choice.began;
+	count_exception(q->choice.slot, verdict.reason);
 }
 
 #endif

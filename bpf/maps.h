@@ -297,6 +297,17 @@ struct {
 	__uint(max_entries, 1);
 } destination_counters SEC(".maps");
 
+/*
+ * destination_reason_key -> destination_reason; counted by the program, off the common path. Of more than these
+ * the least recent are forgotten.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct destination_reason_key);
+	__type(value, struct destination_reason);
+	__uint(max_entries, 4096);
+} destination_reasons SEC(".maps");
+
 /* Service id -> service_record; the client's own. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -1350,6 +1350,66 @@ export const DESTINATION_COUNTER = {
   },
 } as const;
 
+/**
+ * Which packets for a destination were not simply forwarded; few destinations have any, and those
+ * few reasons.
+ */
+export interface DestinationReasonKey {
+  slot: number;
+  /** Of the destination, lest the slot's next owner inherits. */
+  generation: number;
+  /** Enum reason. */
+  reason: number;
+}
+
+/** Size, offsets and codec of `struct destination_reason_key`. */
+export const DESTINATION_REASON_KEY = {
+  size: 12,
+  offsets: {
+    slot: 0,
+    generation: 4,
+    reason: 8,
+  },
+  decode(bytes: Uint8Array, offset = 0): DestinationReasonKey {
+    const view = viewOf(bytes, offset, 12);
+    return {
+      slot: view.getUint32(0, true),
+      generation: view.getUint32(4, true),
+      reason: view.getUint32(8, true),
+    };
+  },
+  encode(value: DestinationReasonKey, into: Uint8Array = new Uint8Array(12), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 12);
+    view.setUint32(0, unsigned(value.slot, 32, "destination_reason_key.slot"), true);
+    view.setUint32(4, unsigned(value.generation, 32, "destination_reason_key.generation"), true);
+    view.setUint32(8, unsigned(value.reason, 32, "destination_reason_key.reason"), true);
+    return into;
+  },
+} as const;
+
+export interface DestinationReason {
+  packets: bigint;
+}
+
+/** Size, offsets and codec of `struct destination_reason`. */
+export const DESTINATION_REASON = {
+  size: 8,
+  offsets: {
+    packets: 0,
+  },
+  decode(bytes: Uint8Array, offset = 0): DestinationReason {
+    const view = viewOf(bytes, offset, 8);
+    return {
+      packets: view.getBigUint64(0, true),
+    };
+  },
+  encode(value: DestinationReason, into: Uint8Array = new Uint8Array(8), offset = 0): Uint8Array {
+    const view = viewOf(into, offset, 8);
+    view.setBigUint64(0, unsigned64(value.packets, "destination_reason.packets"), true);
+    return into;
+  },
+} as const;
+
 /** For a service, and for a VIP what belongs to none of its services. */
 export interface ServiceCounter {
   packets: bigint;

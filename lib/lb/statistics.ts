@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { REASON, REASONS } from "./abi.gen.ts";
+import {
+  DESTINATION_REASON,
+  DESTINATION_REASON_KEY,
+  REASON,
+  type Reason,
+  REASONS,
+} from "./abi.gen.ts";
 import type { Connections } from "./connections.ts";
 import type { Instance } from "./instance.ts";
 import type { Entry, Member, Vip } from "./model.ts";
@@ -14,6 +20,18 @@ import type { Metrics, Stats } from "./types.ts";
 /** The first fields of `struct service_counter` and of `struct destination_counter`. */
 const COMMON = ["packets", "octets", "flows", "syn", "ack", "fin", "rst"] as const;
 const PACKETS = 0, OCTETS = 1, FLOWS = 2;
+/** What may become of a packet whose destination is chosen, but for `forwarded`. */
+const EXCEPTIONS: readonly Reason[] = [
+  "icmp_error",
+  "too_big",
+  "too_big_fragmentable",
+  "icmp_limited",
+  "err_backend_invalid",
+  "err_adjust_failed",
+  "err_tunnel_unsupported",
+  "err_redirect",
+  "err_internal",
+];
 
 /** Stats and metrics of one thing. */
 export interface Counted {
@@ -39,7 +57,17 @@ export class Statistics {
     const open = this.#connections.open(member);
     const metrics: Metrics = { current: BigInt(open), errors: sum[COMMON.length]! };
     COMMON.forEach((name, i) => metrics[name] = sum[i]!);
+    for (const name of EXCEPTIONS) {
+      metrics[name.replace("err_", "")] = this.#exception(member, name);
+    }
     return { stats: statsOf(sum), metrics, open };
+  }
+
+  #exception({ slot, generation }: Member, name: Reason): bigint {
+    const reason = REASONS.indexOf(name);
+    const key = DESTINATION_REASON_KEY.encode({ slot, generation, reason });
+    const value = this.#instance.map("destination_reasons").lookup(key);
+    return value ? DESTINATION_REASON.decode(value).packets : 0n;
   }
 
   /** Of a service. */

@@ -193,3 +193,18 @@ test("what could not be sent is an error of its destination, and begins no flow"
   assertEquals(metrics.errors, 1n);
   assertEquals(stats, { connections: 0n, incomingPackets: 0n, incomingBytes: 0n });
 });
+
+test("a flow whose first packet is too long has begun, once it is told so", async (balancer) => {
+  const [service] = SERVICES;
+  const { client, instance } = balancer;
+  instance.settings = { ...instance.settings, sampleMask: 0, icmpBudget: 100 };
+  await client.setService(service!, { address: DESTINATIONS[0]!, tunnelType: "ipip" });
+  const frame = (length: number) =>
+    ethernet({}, ip(4, {}, tcp({ sourcePort: 40000, destinationPort: 80 }, filler(length))));
+  assertEquals(balancer.send(frame(1460)).reason, "too_big");
+  assertEquals(balancer.send(frame(1000)).reason, "forwarded");
+  const { stats, metrics } = client.destinations(service!)[0]!;
+  assertEquals([stats.connections, stats.incomingPackets], [1n, 1n]);
+  assertEquals([metrics.too_big, metrics.errors], [1n, 0n]);
+  assertEquals(client.service(service!).stats.connections, 1n);
+});

@@ -73,7 +73,12 @@ for (const family of FAMILIES) {
       assertEquals([sent.action, sent.reason], ["drop", reason]);
       const { metrics } = b.client.service(service);
       assertEquals([metrics[reason], metrics.forwarded, metrics.packets], [1n, 0n, 0n]);
-      assertEquals(b.client.destinations(service)[0]!.metrics.errors, 1n);
+      const own = b.client.destinations(service)[0]!.metrics;
+      assertEquals([own.errors, own[reason.replace("err_", "")]], [1n, 1n]);
+      // The slot's next owner inherits none of it.
+      await b.client.setService(service);
+      await b.client.setService(service, { address: address(family, 7) });
+      assertEquals(b.client.destinations(service)[0]!.metrics[reason.replace("err_", "")], 0n);
     });
   }
 
