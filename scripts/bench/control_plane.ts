@@ -5,7 +5,9 @@
  */
 import { buildRing, RING_SIZES } from "../../lib/lb/ring.ts";
 import type { Destination, Service } from "../../mod.ts";
-import { type Balancer, balancer, server } from "./balancers.ts";
+import { type Balancer, balancer, changed, NEVER, server, VIP } from "./balancers.ts";
+import { Runner } from "./runner.ts";
+import { ACK, type Traffic } from "./traffic.ts";
 
 /** One thing that was timed. */
 export interface Timing {
@@ -18,6 +20,19 @@ export interface Timing {
 const SERVICES = 1000, DESTINATIONS = 10;
 /** As many destinations as each size of a ring is meant for. */
 const MEMBERS = [10, 40, 160, 655];
+
+/** Flows that speak after a change, of which a part of eleven must be told of; and how many at once. */
+const FLOWS = 65536, RECORDS = 1000;
+const SPOKEN: Traffic = {
+  vip: VIP[4],
+  port: 80,
+  protocol: "tcp",
+  length: 60,
+  flows: FLOWS,
+  vips: 1,
+  flags: ACK,
+};
+const XDP_TX = 3;
 
 interface Wish {
   service: Service;
@@ -77,6 +92,29 @@ async function nextHopChange({ instance, nextHops }: Balancer): Promise<void> {
   }
 }
 
+/** How long flow records take, on the node that reads them and on the one that takes them over. */
+async function flowRecords(rounds: number): Promise<Timing[]> {
+  const hashKey = new Uint8Array(16).fill(7);
+  await using here = await changed({ hashKey, trackMask: NEVER, maxFlows: FLOWS });
+  await using there = await changed({ hashKey, trackMask: NEVER, maxFlows: FLOWS });
+  using runner = await Runner.create(here.instance);
+  await here.client.shareFlows(true);
+  const { program } = here.instance;
+  runner.introduce(runner.course({ program, traffic: SPOKEN, growth: 20, action: XDP_TX }));
+  const read: number[] = [], written: number[] = [];
+  for (let i = 0; i < rounds; i++) {
+    let records: Uint8Array[] = [];
+    const ms = await timed(() => void (records = here.client.readFlows(RECORDS)));
+    if (records.length < RECORDS) break;
+    read.push(ms);
+    let stored = 0;
+    written.push(await timed(async () => ({ stored } = await there.client.writeFlows(records))));
+    if (stored !== RECORDS) throw new Error(`Of ${RECORDS} flow records ${stored} were stored`);
+  }
+  const many = RECORDS.toLocaleString("en");
+  return [timing(`read ${many} flow records`, read), timing(`write ${many} flow records`, written)];
+}
+
 /**
  * Times changes of an instance of 1,000 services with ten destinations each.
  *
@@ -110,6 +148,7 @@ export async function measureControlPlane(rounds: number): Promise<Timing[]> {
     timing("change the weights of one of them", change),
     timing("add one and remove it", pairs),
     timing(`next hop of all ${(SERVICES * DESTINATIONS).toLocaleString("en")} changed`, hops),
+    ...await flowRecords(rounds),
     ...await ringBuilds(rounds),
   ];
 }

@@ -154,6 +154,7 @@ Deno.test("bench: changes are timed, and what it prints is a table", async () =>
   const { code, stdout } = await bench("--part", "control", "--rounds", "2");
   assertEquals(code, 0);
   assertMatch(stdout, /^set 1,000 services of 10 destinations +\d/m);
+  assertMatch(stdout, /^read 1,000 flow records +\d+\S* +\d+\S* +2$/m);
   assertMatch(stdout, /^build a ring of 65521 for 655 destinations +\d/m);
 });
 
