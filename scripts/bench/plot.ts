@@ -17,7 +17,9 @@ const PANELS = [
   { plot: "destinations", title: "destinations" },
 ] as const;
 /** Told apart by people who see colours otherwise: Okabe and Ito. */
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"];
+const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
+/** What others are compared with. */
+const FLOOR = { begins: "floor", stroke: 'stroke="#777" stroke-dasharray="5 4"', fill: "#777" };
 const PANEL = { width: 300, height: 260, gap: 58 };
 const MARGIN = { left: 62, right: 24, top: 74, bottom: 58 };
 const LEGEND_LINE = 17;
@@ -80,18 +82,22 @@ function panel(title: string, curves: readonly Curve[]): string {
     );
   }
   parts.push(text(width / 2, height + 42, title, 'text-anchor="middle" font-weight="bold"'));
-  curves.forEach(({ name, points }, i) => {
-    const colour = COLOURS[i % COLOURS.length]!;
+  const balancers = curves.filter(({ name }) => !name.startsWith(FLOOR.begins));
+  curves.forEach((curve, i) => {
+    const { name, points } = curve;
+    const place = balancers.indexOf(curve);
+    const colour = place < 0 ? FLOOR.fill : COLOURS[place % COLOURS.length]!;
+    const stroke = place < 0 ? FLOOR.stroke : `stroke="${colour}"`;
     const path = points.map(([x, y]) => `${right(x).toFixed(1)},${down(y).toFixed(1)}`);
     parts.push(
-      `<polyline points="${path.join(" ")}" fill="none" stroke="${colour}" stroke-width="2"/>`,
+      `<polyline points="${path.join(" ")}" fill="none" ${stroke} stroke-width="2"/>`,
       ...path.map((at) => {
         const [x, y] = at.split(",");
         return `<circle cx="${x}" cy="${y}" r="3.5" fill="${colour}"/>`;
       }),
     );
     const y = 14 + i * LEGEND_LINE;
-    parts.push(line(10, y - 4, 32, y - 4, `stroke="${colour}" stroke-width="2"`));
+    parts.push(line(10, y - 4, 32, y - 4, `${stroke} stroke-width="2"`));
     parts.push(text(38, y, name, `fill="${colour}" class="halo"`));
   });
   return parts.join("\n");
