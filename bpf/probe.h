@@ -108,36 +108,36 @@ always_inline int same_flow(const struct probe_flow *a, const struct probe_flow 
  */
 __noinline __u32 port_of_probe(struct probe_key *asked, struct probe_flow *asking, __u32 number)
 {
-	struct probe_flow own_flow aligned_words, *flow = &own_flow, *known;
-	struct probe_key own_key aligned_words, *key = &own_key;
+	struct probe_flow flow, *known;
+	struct probe_key key;
 	__u32 first, step, i, port, oldest = 0, age = 0, free = 0;
 
 	if (!asked || !asking)
 		return 0;
 	/* Linux 6.1 takes no key or value out of what another function has on its stack. */
-	copy_words(key, asked, sizeof(*key) / 4);
-	copy_words(flow, asking, sizeof(*flow) / 4);
+	key = *asked;
+	flow = *asking;
 	number *= 0x9e3779b1;
-	first = bpf_ntohs(flow->port) + (number >> 16);
+	first = bpf_ntohs(flow.port) + (number >> 16);
 	step = (number & 0x7ffe) | 1;
 	for (i = 0; i < PROBE_TRIES; i++) {
 		port = PROBE_PORTS_FROM + (first + i * step) % PROBE_PORTS;
-		key->port = bpf_htons(port);
-		known = bpf_map_lookup_elem(&probe_flows, key);
+		key.port = bpf_htons(port);
+		known = bpf_map_lookup_elem(&probe_flows, &key);
 		if (!known) {
 			if (!free)
 				free = port;
-		} else if (same_flow(known, flow)) {
-			known->seen = flow->seen;
+		} else if (same_flow(known, &flow)) {
+			known->seen = flow.seen;
 			return port;
-		} else if (flow->seen - known->seen >= age) {
-			age = flow->seen - known->seen;
+		} else if (flow.seen - known->seen >= age) {
+			age = flow.seen - known->seen;
 			oldest = port;
 		}
 	}
 	port = free ? free : oldest;
-	key->port = bpf_htons(port);
-	return bpf_map_update_elem(&probe_flows, key, flow, BPF_ANY) ? 0 : port;
+	key.port = bpf_htons(port);
+	return bpf_map_update_elem(&probe_flows, &key, &flow, BPF_ANY) ? 0 : port;
 }
 
 /* The number of a probe address; 0: the packet is to none. */

@@ -9,6 +9,7 @@ import { type Family, Prefix } from "../net/address.ts";
 import { attempt, run } from "../net/command.ts";
 import { batch, lastReason, link } from "../net/ip.ts";
 import { XvsError } from "./errors.ts";
+import { RUN_DIRECTORY } from "./lock.ts";
 import type { Pair } from "./probe_ends.ts";
 
 /** Networks of probe addresses; undefined: no such addresses. */
@@ -29,7 +30,7 @@ export interface ProbeLink {
 /** What tells our pairs from those of others who like the name. */
 const ALIAS = "probes of xvs";
 /** No instance's name has a "+". */
-const LOCK = "/run/xvs/+probes.lock";
+const LOCK = `${RUN_DIRECTORY}/+probes.lock`;
 /** The last block of IPv4 has the broadcast address. */
 const MOST_PAIRS = 255;
 /** RFC 1112's class E: Linux routes it, and nobody else does. */
@@ -69,10 +70,7 @@ export async function openProbeLink(
   if (number >= MOST_PAIRS) throw new XvsError("Cannot open probes: there are too many instances");
   const name = nameOf(number), peer = peerOf(number);
   // As close to the creation as can be: without an alias nobody knows whose it is.
-  await ip([
-    `link add ${name} type veth peer name ${peer}`,
-    `link set ${name} alias "${ALIAS}"`,
-  ]);
+  await ip([`link add ${name} type veth peer name ${peer}`, `link set ${name} alias "${ALIAS}"`]);
   try {
     // Generic XDP hands on what it gets, and what it gets must be whole.
     computeChecksums(name);
@@ -150,8 +148,8 @@ async function remove(name: string): Promise<void> {
 
 /** One process at a time; a lock goes with the process that has it. */
 async function lock(): Promise<Disposable> {
-  await Deno.mkdir(LOCK.slice(0, LOCK.lastIndexOf("/")), { recursive: true, mode: 0o755 });
-  const file = await Deno.open(LOCK, { create: true, write: true });
+  await Deno.mkdir(RUN_DIRECTORY, { recursive: true, mode: 0o700 });
+  const file = await Deno.open(LOCK, { create: true, write: true, mode: 0o600 });
   await file.lock(true);
   return file;
 }

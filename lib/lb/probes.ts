@@ -11,7 +11,7 @@ import type { Probe, Settings } from "./abi.gen.ts";
 import { field } from "./entries.ts";
 import { InvalidValueError, ProbeError } from "./errors.ts";
 import type { Instance } from "./instance.ts";
-import type { Entry, Member } from "./model.ts";
+import type { Entry } from "./model.ts";
 import { elsewhere } from "./links.ts";
 import { defaultNetworks, type ProbeLink, type ProbeNetworks } from "./probe_link.ts";
 import type { ProbeLinks } from "./seams.ts";
@@ -24,13 +24,28 @@ export interface ProbeOptions {
   ipv6?: string;
 }
 
-/** A pair, and the number of its address. */
-interface Known {
-  number: number;
-  probe: Probe;
+/** What the address of a pair stands for. */
+interface Target {
+  slot: number;
+  generation: number;
+  /** This host's, to which replies come; undefined: it has none. */
+  source: Address | undefined;
+}
+
+/** A pair as its number has it. */
+interface Known extends Target {
+  readonly number: number;
+}
+
+/** A pair as it should be. */
+interface Wanted extends Target {
+  readonly vip: Address;
+  /** The destination's address. */
+  readonly destination: string;
 }
 
 const NOWHERE = new Uint8Array(16);
+const NO_ADDRESS = Address.fromBytes(NOWHERE);
 const NO_LINK: ProbeLink = {
   name: "",
   ifindex: 0,
@@ -77,8 +92,8 @@ export class Probes {
 
   /** Where probes come from, as programs of this host see it: undefined while closed, or without the family. */
   get sources(): Readonly<Record<Family, string | undefined>> {
-    const address = (family: Family) => this.#has(family) ? this.#address(family, 0) : undefined;
-    return { 4: address(4), 6: address(6) };
+    const { settings } = this.#instance;
+    return { 4: addressOf(settings, 4, 0), 6: addressOf(settings, 6, 0) };
   }
 
   /**
@@ -135,28 +150,24 @@ export class Probes {
    * @throws {ProbeError} when there is none, though both are there
    */
   address(vip: Address, destination: Address): string | undefined {
-    if (!this.isOpen) {
-      throw new ProbeError(`${vip}`, `${destination}`, "openProbes() comes first");
-    }
+    const { settings } = this.#instance;
+    const fail = (why: string) => new ProbeError(`${vip}`, `${destination}`, why);
+    if (settings.probeIfindex === 0) throw fail("openProbes() comes first");
     this.#refresh();
-    const known = this.#known.get(keyOf(vip, destination));
+    const known = this.#known.get(keyOf(`${vip}`, `${destination}`));
     if (!known) return undefined;
-    if (!this.#has(vip.family)) {
-      throw new ProbeError(`${vip}`, `${destination}`, `this host has no IPv${vip.family}`);
-    }
-    if (isZero(known.probe.source)) {
-      const { ifindex = 0 } = this.#instance.destinations.get(known.probe.slot) ?? {};
+    const address = addressOf(settings, vip.family, known.number);
+    if (address === undefined) throw fail(`this host has no IPv${vip.family}`);
+    if (!known.source) {
+      const { ifindex = 0 } = this.#instance.destinations.get(known.slot) ?? {};
       const name = interfaceName(ifindex);
+      // Without a next hop nobody knows what there will be.
       if (name !== undefined) {
         const what = `an IPv${vip.family} address for such probes to come from`;
-        throw new ProbeError(
-          `${vip}`,
-          `${destination}`,
-          `interface "${name}" does not have ${what}`,
-        );
+        throw fail(`interface "${name}" does not have ${what}`);
       }
     }
-    return this.#address(vip.family, known.number);
+    return address;
   }
 
   /** Follows services, destinations and next hops, within the change of them. */
@@ -173,12 +184,13 @@ export class Probes {
       this.#taken.delete(number);
       entries.push([number, FREE]);
     }
-    for (const [key, probe] of wanted) {
+    for (const [key, pair] of wanted) {
       const known = this.#known.get(key);
-      if (known && isSame(known.probe, probe)) continue;
+      if (known && isSame(known, pair)) continue;
       const number = known?.number ?? this.#take();
-      this.#known.set(key, { number, probe });
-      entries.push([number, probe]);
+      const { slot, generation, source } = pair;
+      this.#known.set(key, { number, slot, generation, source });
+      entries.push([number, probeOf(pair)]);
     }
     if (entries.length === 0) return;
     this.#instance.probes.setAll([[0, { ...FREE, slot: this.#last }], ...entries]);
@@ -194,21 +206,23 @@ export class Probes {
     for (const [number, probe] of this.#instance.probes.written()) {
       if (number === 0) this.#last = probe.slot;
       else if (probe.slot !== 0) {
-        this.#known.set(keyOf(vipOf(probe), destinationOf(probe)), { number, probe });
+        this.#known.set(keyOfProbe(probe), { number, ...targetOf(probe) });
         this.#taken.add(number);
       }
     }
   }
 
   /** What there should be, by pairs. A destination of several services of a VIP keeps the one that it has. */
-  #wanted(): Map<string, Probe> {
-    const wanted = new Map<string, Probe>();
-    for (const { vip, members } of this.#services().values()) {
-      for (const member of members.values()) {
-        const destination = Address.parse(member.spec.address);
-        const key = keyOf(vip.address, destination);
-        if (wanted.has(key) && this.#known.get(key)?.probe.slot !== member.slot) continue;
-        wanted.set(key, probeOf(vip.address, destination, member));
+  #wanted(): Map<string, Wanted> {
+    const wanted = new Map<string, Wanted>();
+    for (const { vip: { address: vip }, spec, members } of this.#services().values()) {
+      for (
+        const { spec: { address: destination }, slot, generation, nextHop } of members.values()
+      ) {
+        const key = keyOf(spec.address, destination);
+        if (wanted.has(key) && this.#known.get(key)?.slot !== slot) continue;
+        const source = vip.family === 4 ? nextHop?.source4 : nextHop?.source6;
+        wanted.set(key, { vip, destination, slot, generation, source });
       }
     }
     return wanted;
@@ -249,23 +263,20 @@ export class Probes {
     this.#taken.add(this.#last);
     return this.#last;
   }
-
-  #has(family: Family): boolean {
-    const { probeIfindex, probeMask4, probeMask6 } = this.#instance.settings;
-    return probeIfindex !== 0 && (family === 4 ? probeMask4 : probeMask6) !== 0;
-  }
-
-  #address(family: Family, number: number): string {
-    const { probeNet4, probeNet6 } = this.#instance.settings;
-    const bytes = family === 4 ? new Uint8Array(4) : probeNet6.slice();
-    const view = new DataView(bytes.buffer);
-    if (family === 4) view.setUint32(0, probeNet4);
-    view.setUint32(bytes.length - 4, view.getUint32(bytes.length - 4) + number);
-    return Address.fromBytes(bytes).toString();
-  }
 }
 
-function keyOf(vip: Address, destination: Address): string {
+/** The address of a number; undefined if there are none of the family. */
+function addressOf(settings: Settings, family: Family, number: number): string | undefined {
+  const { probeNet4, probeMask4, probeNet6, probeMask6 } = settings;
+  if ((family === 4 ? probeMask4 : probeMask6) === 0) return undefined;
+  const bytes = family === 4 ? new Uint8Array(4) : probeNet6.slice();
+  const view = new DataView(bytes.buffer);
+  if (family === 4) view.setUint32(0, probeNet4);
+  view.setUint32(bytes.length - 4, view.getUint32(bytes.length - 4) + number);
+  return Address.fromBytes(bytes).toString();
+}
+
+function keyOf(vip: string, destination: string): string {
   return `${vip} ${destination}`;
 }
 
@@ -273,35 +284,31 @@ function addressIn(bytes: Uint8Array, ipv6: number): Address {
   return Address.fromBytes(bytes.slice(0, ipv6 ? 16 : 4));
 }
 
-function vipOf({ vip, ipv6 }: Probe): Address {
-  return addressIn(vip, ipv6);
+function keyOfProbe({ vip, ipv6, destination, destinationIpv6 }: Probe): string {
+  return keyOf(`${addressIn(vip, ipv6)}`, `${addressIn(destination, destinationIpv6)}`);
 }
 
-function destinationOf({ destination, destinationIpv6 }: Probe): Address {
-  return addressIn(destination, destinationIpv6);
+function targetOf({ slot, generation, source, ipv6 }: Probe): Target {
+  const has = source.some((byte) => byte !== 0);
+  return { slot, generation, source: has ? addressIn(source, ipv6) : undefined };
 }
 
-function probeOf(vip: Address, destination: Address, { slot, generation, nextHop }: Member): Probe {
-  const source = vip.family === 4 ? nextHop?.source4 : nextHop?.source6;
+function probeOf({ vip, destination, slot, generation, source }: Wanted): Probe {
+  const server = Address.parse(destination);
   return {
     slot,
     generation,
     vip: field(vip.bytes),
     source: field(source?.bytes ?? NOWHERE),
-    destination: field(destination.bytes),
+    destination: field(server.bytes),
     ipv6: Number(vip.family === 6),
-    destinationIpv6: Number(destination.family === 6),
+    destinationIpv6: Number(server.family === 6),
   };
 }
 
-/** Of the same pair. */
-function isSame(a: Probe, b: Probe): boolean {
+function isSame(a: Target, b: Target): boolean {
   return a.slot === b.slot && a.generation === b.generation &&
-    a.source.every((byte, i) => byte === b.source[i]);
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  return bytes.every((byte) => byte === 0);
+    (a.source === b.source || a.source?.equals(b.source ?? NO_ADDRESS) === true);
 }
 
 /** The bits of an address that are its number: the last 32 at most. */

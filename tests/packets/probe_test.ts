@@ -68,6 +68,14 @@ for (const family of FAMILIES) {
       const answer = reply(family, tcp(swapped({ ...PORTS, sourcePort: port })));
       assertReply(answer, b.send(answer), addresses[i]!, HOST[family], PORTS.sourcePort);
     });
+    // Also where there are more to one server than ports that two of the same port may have.
+    const many = addresses.slice(0, 5).flatMap((to) =>
+      Array.from({ length: 40 }, (_, i) => {
+        const ports = { sourcePort: 40001 + i, destinationPort: 80 };
+        return portsOf(sendProbe(b, question(family, to, tcp(ports))).frame).sourcePort;
+      })
+    );
+    assertEquals(new Set([...many, ...ports]).size, 300);
     // And each keeps its own.
     addresses.forEach((to, i) => {
       const sent = sendProbe(b, question(family, to, tcp(PORTS)));
