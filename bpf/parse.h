@@ -133,11 +133,14 @@ struct packet {
 						       : ((cursor)->at = __header + 1, __header);  \
 	})
 
+/* Whatever is read or written as one: the compiler must not think that no field of another type lies there. */
+typedef __u32 __attribute__((may_alias)) any_word;
+
 /* Of so many 32-bit words, wherever they lie: memcpy() would go byte by byte through what may be unaligned. */
 always_inline void copy_words(void *to, const void *from, __u32 words)
 {
 	for (__u32 i = 0; i < words; i++)
-		((__u32 *)to)[i] = ((const __u32 *)from)[i];
+		((any_word *)to)[i] = ((const any_word *)from)[i];
 }
 
 /* Keys that words are copied into. */
