@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { createSocket } from "node:dgram";
 import type { Client, Protocol } from "../mod.ts";
 import { type Arguments, script } from "./arguments.ts";
 import { UsageError, whole } from "./common.ts";
@@ -94,13 +95,13 @@ async function http(
 }
 
 async function udp({ address, port }: Target, signal: AbortSignal, line: Line): Promise<void> {
-  const hostname = address.includes(":") ? "::" : "0.0.0.0";
-  const socket = Deno.listenDatagram({ transport: "udp", hostname, port: 0 });
-  signal.addEventListener("abort", () => socket.close());
-  const { send = "" } = line.values;
-  await socket.send(new TextEncoder().encode(send), { transport: "udp", hostname: address, port });
-  await socket.receive();
-  socket.close();
+  const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => reject(signal.reason));
+  socket.on("message", () => resolve()).on("error", reject);
+  // A connected socket hears of ICMP errors.
+  socket.connect(port, address, () => socket.send(line.values.send ?? ""));
+  await promise.finally(() => socket.close());
 }
 
 async function probe(target: Target, line: Line): Promise<Result> {

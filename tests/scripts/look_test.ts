@@ -1,7 +1,7 @@
 /** explain.ts, probe.ts and top.ts: what they tell of an instance with traffic. */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { Lab } from "../../lib/net/lab.ts";
+import { Lab, LAB_ECHO_PORT } from "../../lib/net/lab.ts";
 import { spread } from "../../lib/net/lab_client.ts";
 import {
   assertClosedPipe,
@@ -106,10 +106,13 @@ Deno.test("probe.ts sees servers that answer, and those that lack the VIP", asyn
 
 Deno.test("probe.ts waits for an answer to a datagram", async () => {
   const rips = lab.destinations.map(({ address4 }) => address4);
-  await jsonOf(lab.balancer, "services.ts", ...I, "add", `${VIP}:53/udp`, ...rips);
-  const results = Object.values(await probed("--send", "hello", `${VIP}:53/udp`));
-  assertEquals(results.length, 2);
-  await jsonOf(lab.balancer, "services.ts", ...I, "remove", `${VIP}:53/udp`);
+  for (const vip of [VIP, `[${VIP6}]`]) {
+    const service = `${vip}:${LAB_ECHO_PORT}/udp`;
+    await jsonOf(lab.balancer, "services.ts", ...I, "add", service, ...rips);
+    assertEquals(Object.values(await probed("--send", "hello", service)), [true, true]);
+    assertEquals(Object.values(await probed("--port", "9", service)), [false, false]);
+    await jsonOf(lab.balancer, "services.ts", ...I, "remove", service);
+  }
 });
 
 Deno.test("top.ts shows rates until it is interrupted", async () => {
