@@ -8,7 +8,7 @@ import { BALANCER_MAC } from "../packets/build.ts";
 import { TUNNEL_PORTS } from "../packets/expect.ts";
 import type { Family } from "../packets/sample.ts";
 import { isSound, type Reading, sum, word } from "./read.ts";
-import { outerSource, type SceneDestination } from "./scene.ts";
+import { mtuOf, outerSource, type SceneDestination } from "./scene.ts";
 
 const OURS = Mac.parse(BALANCER_MAC).bytes;
 const ETHER_TYPE = { 4: 0x0800, 6: 0x86dd } as const;
@@ -19,6 +19,11 @@ const UDP = 17;
 /** How many bytes a tunnel puts before a packet. */
 export function overhead({ tunnel, family }: SceneDestination): number {
   return tunnel === "none" ? 0 : IP_SIZE[family] + TUNNEL_SIZE[tunnel];
+}
+
+/** Whether packets of a length fit on the way; what came in by an interface can leave by it. */
+export function fits(length: number, d: SceneDestination): boolean {
+  return (d.tunnel === "none" && !d.away) || length + overhead(d) <= mtuOf(d);
 }
 
 /** Reads one thing after the other, and remembers the first that is not as it must be. */
@@ -141,15 +146,15 @@ function checkTunnel(c: Check, sent: Uint8Array, r: Reading, d: SceneDestination
 }
 
 /** All from the IP header on is as it was, but for the TTL, and with it IPv4's checksum. */
-function checkInner(c: Check, sent: Uint8Array, r: Reading, ttl: number): void {
+function checkInner(c: Check, sent: Uint8Array, r: Reading, size: number, ttl: number): void {
   const start = c.at, frame = c.frame;
-  if (frame.length - start !== sent.length - r.link) {
-    return c.fail("what is left of the frame", frame.length - start, sent.length - r.link);
+  if (frame.length - start !== size) {
+    return c.fail("what is left of the frame", frame.length - start, size);
   }
   const ttlAt = r.family === 4 ? 8 : 7;
   if (frame[start + ttlAt] !== ttl) c.fail("the TTL", frame[start + ttlAt], ttl);
   const mutable = r.family === 4 ? [8, 10, 11] : [7];
-  for (let i = 0; i < sent.length - r.link; i++) {
+  for (let i = 0; i < size; i++) {
     if (frame[start + i] === sent[r.link + i] || mutable.includes(i)) continue;
     return c.fail(`byte ${i} of the packet`, frame[start + i], sent[r.link + i]);
   }
@@ -170,6 +175,8 @@ export function checkForwarded(
   const tunnelled = d.tunnel !== "none";
   checkLink(c, sent, r, d, tunnelled ? d.family : r.family || 4);
   if (tunnelled) checkTunnel(c, sent, r, d);
-  checkInner(c, sent, r, tunnelled ? r.ttl - 1 : 1);
+  // What follows the packet in its frame does not go into a tunnel.
+  const size = tunnelled ? r.length : sent.length - r.link;
+  checkInner(c, sent, r, size, tunnelled ? r.ttl - 1 : 1);
   return c.complaint;
 }

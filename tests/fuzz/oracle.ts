@@ -8,7 +8,7 @@ import { type Reason, REASONS } from "../../lib/lb/abi.gen.ts";
 import { Address, Prefix } from "../../lib/net/address.ts";
 import type { Family } from "../packets/sample.ts";
 import { checkEcho, checkError, type Due, EXPIRED, NO_PORT } from "./answered.ts";
-import { checkForwarded, overhead } from "./forwarded.ts";
+import { checkForwarded, fits, overhead } from "./forwarded.ts";
 import { Reader, type Reading } from "./read.ts";
 import type { Run } from "./runner.ts";
 import { BLOCKED, mtuOf, type Scene, type SceneDestination, type SceneService } from "./scene.ts";
@@ -26,6 +26,9 @@ const MEMORY = 1000;
 
 /** Which destination a datagram was for is not seen where its first fragment was too big. */
 const ANYBODY = -1;
+
+/** What every IPv6 network carries. */
+const IPV6_LEAST = 1280;
 
 /** A datagram whose first fragment was seen. */
 interface Datagram {
@@ -178,7 +181,7 @@ export class Oracle {
     const action = d.away ? "redirect" : "tx";
     if (run.action !== ACTION[action]) return `towards ${d.address} the action is ${action}`;
     if (!d.resolved) return `nobody knows the way to ${d.address}`;
-    if (d.tunnel !== "none" && r.length + overhead(d) > mtuOf(d)) {
+    if (!fits(r.length, d)) {
       return `${r.length} bytes do not fit on the way to ${d.address}`;
     }
     const complaint = checkForwarded(sent, r, run.frame, d);
@@ -208,7 +211,7 @@ export class Oracle {
     policy: "drop" | "reject" | "silent",
   ): string | undefined {
     const rooms = all
-      .filter((d) => d.tunnel !== "none" && d.resolved && r.length + overhead(d) > mtuOf(d))
+      .filter((d) => d.resolved && !fits(r.length, d))
       .map((d) => mtuOf(d) - overhead(d));
     if (rooms.length === 0) return "everybody can take it";
     if (policy === "silent" || !r.answerable) return dropped("too_big", run, reason);
@@ -217,9 +220,13 @@ export class Oracle {
     if (fragmentable && policy === "drop") return dropped("too_big_fragmentable", run, reason);
     const wanted = fragmentable ? "too_big_fragmentable" : "too_big";
     const [type, code] = family === 4 ? [3, 4] : [2, 0];
-    const complaints = [...new Set(rooms)].map((rest) =>
-      this.#answered(wanted, sent, r, run, reason, { type, code, rest })
-    );
+    const complaints = [...new Set(rooms)].map((room) => {
+      const rest = family === 6 ? Math.max(room, IPV6_LEAST) : room;
+      // Who must be able to send so much would not send less: RFC 8201.
+      return family === 6 && rest > room && r.length <= rest
+        ? dropped(wanted, run, reason)
+        : this.#answered(wanted, sent, r, run, reason, { type, code, rest });
+    });
     return complaints.includes(undefined) ? undefined : complaints[0];
   }
 

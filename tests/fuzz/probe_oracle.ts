@@ -18,6 +18,8 @@ const DROP = 1, PASS = 2, TX = 3, REDIRECT = 4;
 const TCP = 6, UDP = 17;
 const HOST_MAC = Mac.parse(PROBE_MAC).bytes;
 const PROBE_TTL = 2;
+/** What every IPv6 network carries. */
+const IPV6_LEAST = 1280;
 const UNREACHABLE = { 4: { type: 3, code: 1, rest: 0 }, 6: { type: 1, code: 3, rest: 0 } };
 const TOO_BIG = { 4: { type: 3, code: 4 }, 6: { type: 2, code: 0 } };
 /** Where addresses are in an IP header, and how long they are. */
@@ -40,6 +42,8 @@ export interface KnownProbe {
 export class ProbeOracle {
   readonly known: KnownProbe[] = [];
   readonly #byReply = new Map<string, KnownProbe>();
+  /** Replies whose first fragment was seen, and by what they are told. */
+  readonly #datagrams = new Map<string, string>();
   readonly #reader: Reader;
   readonly #vips = new Reader([VIP[4], VIP[6]]);
   readonly #destinations: ReadonlyMap<string, SceneDestination>;
@@ -70,12 +74,26 @@ export class ProbeOracle {
     const r = this.#vips.read(sent);
     if (r.family === 0) return untouched("not_ip", sent, run, reason);
     if (r.vip !== "") return reason.startsWith("probe") ? `${reason}: it is to a VIP` : undefined;
-    const plain = !r.flaw && r.fragment !== "later" && (r.protocol === TCP || r.protocol === UDP);
-    const probe = plain ? this.#byReply.get(replyKey(sent, r, r.family)) : undefined;
+    const probe = this.#probeOf(sent, r, r.family);
+    // The program may have forgotten a reply's first fragment.
+    if (r.fragment === "later" && reason === "not_a_vip") {
+      return untouched("not_a_vip", sent, run, reason);
+    }
     const complaint = probe
       ? checkReply(sent, r, probe, run, reason)
       : untouched("not_a_vip", sent, run, reason);
     return complaint && `reply, ${reason}: ${complaint}`;
+  }
+
+  /** The probe that a packet answers. */
+  #probeOf(sent: Uint8Array, r: Reading, family: Family): KnownProbe | undefined {
+    if (r.flaw) return undefined;
+    const datagram = `${r.datagram} ${r.protocol}`;
+    if (r.fragment === "later") return this.#byReply.get(this.#datagrams.get(datagram) ?? "");
+    if (r.protocol !== TCP && r.protocol !== UDP) return undefined;
+    const key = replyKey(sent, r, family), probe = this.#byReply.get(key);
+    if (probe && r.fragment === "first") this.#datagrams.set(datagram, key);
+    return probe;
   }
 
   #judgeProbe(
@@ -106,8 +124,12 @@ export class ProbeOracle {
     const room = mtuOf(d) - overhead(d);
     if (r.length > room) {
       if (!/^too_big/.test(reason)) return `it does not fit: there is room for ${room}`;
-      if (r.fragment === "later") return run.action === DROP ? undefined : "it is to be dropped";
-      return checkError(sent, r, run.frame, { ...TOO_BIG[family], rest: room });
+      const rest = family === 6 ? Math.max(room, IPV6_LEAST) : room;
+      // Who must be able to send so much would not send less: RFC 8201.
+      if (r.fragment === "later" || (rest > room && r.length <= rest)) {
+        return run.action === DROP ? undefined : "it is to be dropped";
+      }
+      return checkError(sent, r, run.frame, { ...TOO_BIG[family], rest });
     }
     if (reason !== "probe" || run.action !== REDIRECT) return "it is to be sent";
     return this.#checkProbe(sent, r, family, run.frame, d);
@@ -121,7 +143,8 @@ export class ProbeOracle {
     frame: Uint8Array,
     d: SceneDestination,
   ): string | undefined {
-    const inner = frame.length - (sent.length - r.link) - r.link;
+    const size = d.tunnel === "none" ? sent.length - r.link : r.length;
+    const inner = frame.length - size - r.link;
     const asClient = sent.slice();
     const [source, width] = ADDRESSES[family];
     asClient.set(Address.parse(OUTER_SOURCE[family]).bytes, r.link + source);
@@ -199,15 +222,18 @@ function checkReply(
   const before = wanted.slice();
   wanted.set(probe.probed, link + source);
   wanted.set(probe.host, link + source + width);
-  wanted[at + 2] = probe.hostPort >> 8;
-  wanted[at + 3] = probe.hostPort & 0xff;
+  const hasPorts = r.fragment !== "later";
+  if (hasPorts) {
+    wanted[at + 2] = probe.hostPort >> 8;
+    wanted[at + 3] = probe.hostPort & 0xff;
+  }
   const fields: number[] = [];
   if (probe.family === 4) {
     fixSum(before, wanted, link + 10, [[link + 12, link + 20]], 0);
     fields.push(link + 10);
   }
   const field = at + (r.protocol === TCP ? 16 : 6);
-  if (r.protocol === TCP || word(before, field) !== 0) {
+  if (hasPorts && (r.protocol === TCP || word(before, field) !== 0)) {
     fixSum(
       before,
       wanted,
