@@ -75,6 +75,8 @@ export class Network implements Disposable {
     if (this.#before < 0 || unshare(CLONE_NEWNET) !== 0) {
       throw new Error("Cannot make a network namespace: are you root?");
     }
+    // With IPv6 the kernel would send of its own accord.
+    run("sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1");
     run("ip", "link", "add", "left", "type", "veth", "peer", "name", "right");
     run("ip", "link", "set", "left", "up");
     run("ip", "link", "set", "right", "up");
