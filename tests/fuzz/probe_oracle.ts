@@ -18,6 +18,8 @@ const DROP = 1, PASS = 2, TX = 3, REDIRECT = 4;
 const TCP = 6, UDP = 17;
 const HOST_MAC = Mac.parse(PROBE_MAC).bytes;
 const PROBE_TTL = 2;
+/** After so many others the program may have forgotten a probe. */
+const MEMORY = 1000;
 /** What every IPv6 network carries. */
 const IPV6_LEAST = 1280;
 const UNREACHABLE = { 4: { type: 3, code: 1, rest: 0 }, 6: { type: 1, code: 3, rest: 0 } };
@@ -36,11 +38,14 @@ export interface KnownProbe {
   host: Uint8Array;
   probed: Uint8Array;
   hostPort: number;
+  /** How many there were before. */
+  number: number;
 }
 
 /** The oracle; it remembers which probes there were. */
 export class ProbeOracle {
   readonly known: KnownProbe[] = [];
+  #probes = 0;
   readonly #byReply = new Map<string, KnownProbe>();
   /** Replies whose first fragment was seen, and by what they are told. */
   readonly #datagrams = new Map<string, string>();
@@ -74,11 +79,10 @@ export class ProbeOracle {
     const r = this.#vips.read(sent);
     if (r.family === 0) return untouched("not_ip", sent, run, reason);
     if (r.vip !== "") return reason.startsWith("probe") ? `${reason}: it is to a VIP` : undefined;
-    const probe = this.#probeOf(sent, r, r.family);
-    // The program may have forgotten a reply's first fragment.
-    if (r.fragment === "later" && reason === "not_a_vip") {
-      return untouched("not_a_vip", sent, run, reason);
-    }
+    const probe = this.#probeOf(sent, r, r.family, reason);
+    // The program may have forgotten a reply's first fragment, or a probe that was long ago.
+    const stale = r.fragment === "later" || (probe && this.#probes - probe.number > MEMORY);
+    if (stale && reason === "not_a_vip") return untouched("not_a_vip", sent, run, reason);
     const complaint = probe
       ? checkReply(sent, r, probe, run, reason)
       : untouched("not_a_vip", sent, run, reason);
@@ -86,13 +90,19 @@ export class ProbeOracle {
   }
 
   /** The probe that a packet answers. */
-  #probeOf(sent: Uint8Array, r: Reading, family: Family): KnownProbe | undefined {
+  #probeOf(
+    sent: Uint8Array,
+    r: Reading,
+    family: Family,
+    reason: Reason,
+  ): KnownProbe | undefined {
     if (r.flaw) return undefined;
     const datagram = `${r.datagram} ${r.protocol}`;
     if (r.fragment === "later") return this.#byReply.get(this.#datagrams.get(datagram) ?? "");
     if (r.protocol !== TCP && r.protocol !== UDP) return undefined;
     const key = replyKey(sent, r, family), probe = this.#byReply.get(key);
-    if (probe && r.fragment === "first") this.#datagrams.set(datagram, key);
+    // It takes note of a first fragment if it knows the probe.
+    if (r.fragment === "first" && reason === "probe_reply") this.#datagrams.set(datagram, key);
     return probe;
   }
 
@@ -186,6 +196,7 @@ export class ProbeOracle {
       host: sent.slice(r.link + source, r.link + source + width),
       probed: sent.slice(r.link + source + width, r.link + source + 2 * width),
       hostPort: r.clientPort,
+      number: this.#probes++,
     };
     this.#byReply.set(keyOf(probe), probe);
     this.known.push(probe);

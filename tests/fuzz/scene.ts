@@ -171,6 +171,7 @@ export class Scene implements AsyncDisposable {
       () => this.#replace(choices),
       () => this.#block(),
       () => this.#decide(choices),
+      () => this.#decide(choices),
       () => this.#ordain(choices),
       () => this.advance(choices.of([0.1, 2, 7])),
     ];
@@ -249,7 +250,7 @@ export class Scene implements AsyncDisposable {
     this.expired = choices.of(["drop", "reject", "reject"]);
     this.fragmentable = choices.of(["drop", "reject", "reject"]);
     this.frugal = choices.oneIn(3);
-    this.silent = choices.oneIn(4);
+    this.silent = choices.oneIn(3);
     this.#applySettings();
   }
 

@@ -35,7 +35,7 @@ export interface Target {
 }
 
 /** Packets between changes of the scene. */
-const CALM = 4000;
+const CALM = 2000;
 /** Packets between two looks at the clock. */
 const STRIDE = 250;
 /** Seconds that go by with each packet. */
