@@ -90,7 +90,7 @@ always_inline int restore(struct xdp_md *ctx, enum family family)
 	return write_headers(ctx, bench.next++, family);
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int wrap4(struct xdp_md *ctx)
 {
 	if (restore(ctx, IPV4))
@@ -99,7 +99,7 @@ int wrap4(struct xdp_md *ctx)
 	return XDP_ABORTED;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int wrap6(struct xdp_md *ctx)
 {
 	if (restore(ctx, IPV6))
@@ -109,7 +109,7 @@ int wrap6(struct xdp_md *ctx)
 }
 
 /* For live frames: any packet of the template's flows, out of an interface. CPUs share nothing that is written. */
-SEC("xdp")
+SEC("xdp.frags")
 int send4(struct xdp_md *ctx)
 {
 	return write_headers(ctx, bpf_get_prandom_u32(), IPV4) ? bpf_redirect(bench.egress, 0) : XDP_ABORTED;
@@ -124,7 +124,7 @@ struct {
 } arrived SEC(".maps");
 
 /* Where packets end. */
-SEC("xdp")
+SEC("xdp.frags")
 int sink(struct xdp_md *ctx __attribute__((unused)))
 {
 	__u32 zero = 0;
@@ -136,21 +136,21 @@ int sink(struct xdp_md *ctx __attribute__((unused)))
 }
 
 /* Lets a veth hand on what native XDP sends to it. */
-SEC("xdp")
+SEC("xdp.frags")
 int pass_on(struct xdp_md *ctx __attribute__((unused)))
 {
 	return XDP_PASS;
 }
 
 /* Sends a packet back, and does not even look at it. */
-SEC("xdp")
+SEC("xdp.frags")
 int floor_tx(struct xdp_md *ctx __attribute__((unused)))
 {
 	return XDP_TX;
 }
 
 /* One lookup in the table of services, and no more: what a packet that is for nobody may cost. */
-SEC("xdp")
+SEC("xdp.frags")
 int floor_lookup(struct xdp_md *ctx)
 {
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
@@ -167,7 +167,7 @@ int floor_lookup(struct xdp_md *ctx)
 }
 
 /* A fixed outer IPv4 header. */
-SEC("xdp")
+SEC("xdp.frags")
 int floor_encap(struct xdp_md *ctx)
 {
 	void *at;
@@ -182,7 +182,7 @@ int floor_encap(struct xdp_md *ctx)
 }
 
 /* IPv4 and TCP parsed, one service, one ring entry, one destination, three counters, encapsulated. */
-SEC("xdp")
+SEC("xdp.frags")
 int floor_ring(struct xdp_md *ctx)
 {
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };

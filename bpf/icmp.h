@@ -167,7 +167,7 @@ always_inline int turn_into_error(struct xdp_md *ctx, __u8 type, __u8 code, __be
 {
 	const __u32 ip_size = family == IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
-	__u32 frame = c.end - c.at, link, quoted;
+	__u32 frame = bpf_xdp_get_buff_len(ctx), link, quoted;
 	struct packet p = { .ctx = ctx };
 	__u32 macs[3];
 	struct ipv6hdr *ip6;

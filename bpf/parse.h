@@ -7,6 +7,7 @@
 #define XVS_PARSE_H
 
 #include "abi.h"
+#include "icmp_types.h"
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
@@ -38,37 +39,6 @@ struct cursor {
 };
 
 enum { TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
-
-/* RFC 792, RFC 4443. <linux/icmp.h> cannot be had without the C library's headers. */
-struct icmp {
-	__u8 type;
-	__u8 code;
-	__sum16 checksum;
-	__be32 rest;
-};
-
-enum {
-	ICMP4_ECHO_REPLY = 0,
-	ICMP4_UNREACHABLE = 3,
-	ICMP4_ECHO_REQUEST = 8,
-	ICMP4_TIME_EXCEEDED = 11,
-	ICMP4_PARAMETER_PROBLEM = 12,
-	ICMP6_UNREACHABLE = 1,
-	ICMP6_PACKET_TOO_BIG = 2,
-	ICMP6_TIME_EXCEEDED = 3,
-	ICMP6_PARAMETER_PROBLEM = 4,
-	ICMP6_ECHO_REQUEST = 128,
-	ICMP6_ECHO_REPLY = 129,
-};
-
-/* Codes of unreachable. */
-enum {
-	ICMP4_HOST = 1,
-	ICMP4_PORT = 3,
-	ICMP4_FRAGMENTATION_NEEDED = 4,
-	ICMP6_ADDRESS = 3,
-	ICMP6_PORT = 4,
-};
 
 /* IEEE 802.1Q: behind the MACs stands the type of the tag, behind the tag that of what follows. */
 struct tag {
@@ -200,6 +170,15 @@ always_inline __be16 parse_ethernet(struct cursor *c, struct packet *p)
 	return tag->protocol;
 }
 
+/* Bytes of a jumbo frame that are not in its first buffer, where its headers are. */
+__noinline int in_other_buffers(struct xdp_md *ctx)
+{
+	long first = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+
+	asm volatile("" : "+r"(first)); /* or the compiler subtracts pointers in 32 bits, which the verifier forbids */
+	return bpf_xdp_get_buff_len(ctx) - first;
+}
+
 /* TCP, UDP and ICMP up to what a verdict needs; REASON_FORWARDED: nothing is wrong with it. */
 always_inline enum reason parse_transport(struct cursor *c, struct packet *p, __u32 length)
 {
@@ -251,7 +230,7 @@ always_inline enum reason parse_ipv4(struct cursor *c, struct packet *p)
 	p->protocol = ip->protocol;
 	if (ip->version != 4 || header < sizeof(*ip) || p->octets < header)
 		return REASON_ERR_MALFORMED;
-	if (p->octets > available)
+	if (p->octets > available && p->octets - available > (__u32)in_other_buffers(p->ctx))
 		return REASON_ERR_TOT_LEN;
 	if (p->protocol == IPPROTO_ICMPV6)
 		return REASON_ERR_L4_UNSUPPORTED;
@@ -372,7 +351,7 @@ always_inline enum reason parse_ipv6(struct cursor *c, struct packet *p)
 	p->protocol = ip->nexthdr;
 	if (ip->version != 6)
 		return REASON_ERR_MALFORMED;
-	if (p->octets > available)
+	if (p->octets > available && p->octets - available > (__u32)in_other_buffers(p->ctx))
 		return REASON_ERR_TOT_LEN;
 	if (unlikely(p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)) {
 		reason = parse_extensions(c, p, &length);

@@ -205,7 +205,8 @@ always_inline struct verdict balance(struct cursor *c, struct packet *p, struct 
 	return verdict;
 }
 
-SEC("xdp")
+/* "frags": of frames that take several buffers, as jumbo frames do, the headers are in the first. */
+SEC("xdp.frags")
 int xvs(struct xdp_md *ctx)
 {
 	struct cursor c = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
