@@ -42,7 +42,7 @@ Usage: bench.ts [--part PART]... [--case TEXT] [--rounds N] [--repeat N] [--json
 Options:
   --part PART  one of the above; may be repeated (default: all)
   --case TEXT  only packets whose group or name has this text
-  --rounds N   how often each case runs (default: 15)
+  --rounds N   how often each case runs (default: 25)
   --repeat N   packets of a run (default: 50000)
   --json       a line of JSON for each figure
   --plot FILE  draws cost against number of flows, services and destinations
@@ -64,7 +64,7 @@ await main(async () => {
     string: ["part", "case", "rounds", "repeat", "plot"],
     boolean: ["json", "help"],
     collect: ["part"],
-    default: { case: "", rounds: "15", repeat: "50000" },
+    default: { case: "", rounds: "25", repeat: "50000" },
     alias: { help: "h" },
     unknown: (name) => {
       throw new UsageError(`bench.ts does not know "${name}": see --help`);
