@@ -47,7 +47,7 @@ export interface Explanation {
 }
 
 /** Tables that the program writes: the explainer has its own. It shares all others with the instance. */
-const PRIVATE = /^(flows|fragments|denied|recent_services)[46]$|_(budgets|counters|looks)$/;
+const PRIVATE = /^(flows|fragments|denied|recent_services)[46]$|_(budgets|counters|looks|reasons)$/;
 /** Of these one entry is needed. */
 const SMALL = /^(flows|denied)[46]$/;
 const ACTIONS = ["aborted", "drop", "pass", "tx", "redirect"] as const;
