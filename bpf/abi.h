@@ -34,7 +34,7 @@ enum reason {
 	REASON_ERR_DENIED, /* dropped: to a VIP, from a prefix that is blocked */
 	REASON_ERR_MALFORMED, /* dropped: an IP header that contradicts itself, or a ping from an address that no host has; a broken or hostile sender */
 	REASON_ERR_TOT_LEN, /* dropped: the IP length is more than the frame holds; cut on its way */
-	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it; or of a ping */
+	REASON_ERR_FRAGMENTED, /* dropped: a fragment that came before its first one, or too long after it */
 	REASON_ERR_EXTENSIONS, /* dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant */
 	REASON_ERR_EXPIRED, /* dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute */
 	REASON_ERR_L4_UNSUPPORTED, /* dropped: to a VIP, but neither TCP, UDP nor ICMP */
@@ -268,7 +268,7 @@ struct fragment_key6 {
 _Static_assert(sizeof(struct fragment_key6) == 40, "fragment_key6");
 
 struct fragment_value {
-	__u32 slot;
+	__u32 slot; /* 0: of a ping, which is answered here */
 	__u32 generation;
 	__u32 service;
 	__u32 entropy;

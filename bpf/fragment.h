@@ -59,6 +59,14 @@ static __noinline int note_fragments6(struct packet *p, struct question *q)
 	return 0;
 }
 
+/* Does it follow the first fragment of a ping, and was that answered? */
+always_inline int follows_ping(struct packet *p, enum family family)
+{
+	struct fragment_value *known = datagram(p, NULL, family);
+
+	return known && !known->slot;
+}
+
 /* Where the first fragment went; 0 if that is not known, or its destination has gone. */
 always_inline int follow_first(struct packet *p, struct question *q, enum family family)
 {

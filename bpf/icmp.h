@@ -4,6 +4,7 @@
 #define XVS_ICMP_H
 
 #include "forward.h"
+#include "fragment.h"
 
 #define ICMP_TTL 64
 #define ICMP_QUOTE 504 /* bytes of the packet that an error quotes at most: RFC 1812, section 4.3.2.3 */
@@ -137,15 +138,21 @@ always_inline int has_sender(struct packet *p, enum family family)
 	}
 }
 
-always_inline struct verdict answer_echo(struct packet *p, enum family family)
+/*
+ * A ping longer than the MTU comes in parts, which make the answer once each is turned round: the checksum, in the
+ * first one, is that of all, and only the type has changed. `nobody` is noted as their
+ * destination. Each counts, as a part may be forged as often as a ping.
+ */
+always_inline struct verdict answer_echo(struct packet *p, struct question *nobody, enum family family)
 {
-	if (p->fragment) /* an answer to a part is none */
-		return drop(REASON_ERR_FRAGMENTED);
 	if (!has_sender(p, family))
 		return drop(REASON_ERR_MALFORMED);
 	if (!may_answer())
 		return drop(REASON_ICMP_LIMITED);
-	turn_echo(p, family);
+	if (p->fragment == FRAGMENT_FIRST)
+		family == IPV4 ? note_fragments4(p, nobody) : note_fragments6(p, nobody);
+	if (p->icmp) /* a later part has none */
+		turn_echo(p, family);
 	turn_addresses(p, family);
 	set_ttl(p, ICMP_TTL, family);
 	return transmit(REASON_ICMP_ECHO_REQUEST);

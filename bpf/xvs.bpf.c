@@ -59,7 +59,7 @@ always_inline void choose_for(struct packet *p, struct service *service, struct 
 		return;
 	}
 	choose(p, service, &errand->question, family);
-	if (unlikely(p->fragment))
+	if (unlikely(p->fragment) && errand->question.choice.slot)
 		family == IPV4 ? note_fragments4(p, &errand->question) : note_fragments6(p, &errand->question);
 }
 
@@ -105,7 +105,8 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 	} else if (p->fragment == FRAGMENT_LATER) {
 		if (follow_first(p, &errand->question, family))
 			return 1;
-		errand->verdict = drop(REASON_ERR_FRAGMENTED);
+		errand->verdict = follows_ping(p, family) ? answer_echo(p, &errand->question, family) :
+							    drop(REASON_ERR_FRAGMENTED);
 	} else if (!p->icmp) {
 		service = find_service(p, 0, family);
 		if (service) {
@@ -114,7 +115,7 @@ always_inline int take_up(struct cursor *c, struct packet *p, struct errand *err
 		}
 		errand->verdict = drop(REASON_ERR_SERVICE_NOT_FOUND);
 	} else if (is_echo_request(p, family)) {
-		errand->verdict = answer_echo(p, family);
+		errand->verdict = answer_echo(p, &errand->question, family);
 	} else if (is_error(p, family)) {
 		if (route_error(c, p, errand, family))
 			return 1;

@@ -52,7 +52,7 @@ export const REASON = {
   ERR_MALFORMED: 12,
   /** Dropped: the IP length is more than the frame holds; cut on its way. */
   ERR_TOT_LEN: 13,
-  /** Dropped: a fragment that came before its first one, or too long after it; or of a ping. */
+  /** Dropped: a fragment that came before its first one, or too long after it. */
   ERR_FRAGMENTED: 14,
   /**
    * Dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well
@@ -933,6 +933,7 @@ export const FRAGMENT_KEY6 = {
 } as const;
 
 export interface FragmentValue {
+  /** 0: of a ping, which is answered here. */
   slot: number;
   generation: number;
   service: number;
@@ -1676,7 +1677,7 @@ export const REASON_TEXT: Readonly<Record<Reason, string>> = {
   err_denied: "dropped: to a VIP, from a prefix that is blocked",
   err_malformed: "dropped: an IP header that contradicts itself, or a ping from an address that no host has; a broken or hostile sender",
   err_tot_len: "dropped: the IP length is more than the frame holds; cut on its way",
-  err_fragmented: "dropped: a fragment that came before its first one, or too long after it; or of a ping",
+  err_fragmented: "dropped: a fragment that came before its first one, or too long after it",
   err_extensions: "dropped: IPv6 with extension headers cut short, or more than are looked behind; hardly well meant",
   err_expired: "dropped or answered: TTL or hop limit used up; a routing loop, or a traceroute",
   err_l4_unsupported: "dropped: to a VIP, but neither TCP, UDP nor ICMP",

@@ -26,6 +26,8 @@ const MEMORY = 1000;
 
 /** Which destination a datagram was for is not seen where its first fragment was too big. */
 const ANYBODY = -1;
+/** It is a ping, answered part by part. */
+const PING = -2;
 
 /** What every IPv6 network carries. */
 const IPV6_LEAST = 1280;
@@ -103,11 +105,7 @@ export class Oracle {
     reason: Reason,
   ): string | undefined {
     if (r.type === ECHO[family] && r.code === 0) {
-      if (r.fragment !== "none") return dropped("err_fragmented", run, reason);
-      if (!r.answerable) return dropped("err_malformed", run, reason);
-      if (this.#wasSpared(run, reason)) return undefined;
-      if (reason !== "icmp_echo_request" || run.action !== ACTION.tx) return "it is a ping";
-      return checkEcho(sent, r, run.frame);
+      return this.#judgeEcho(sent, r, run, reason);
     }
     if (!(ERRORS[family] as readonly number[]).includes(r.type)) {
       return dropped("err_icmp_unsupported", run, reason);
@@ -116,6 +114,15 @@ export class Oracle {
     const service = quoted && this.#find(r.vip, quoted.servicePort, quoted.protocol);
     if (!service) return dropped("err_icmp_unrelated", run, reason);
     return this.#judgeService(sent, r, service, run, reason, "icmp_error");
+  }
+
+  /** A ping, or a part of one. */
+  #judgeEcho(sent: Uint8Array, r: Reading, run: Run, reason: Reason): string | undefined {
+    if (!r.answerable) return dropped("err_malformed", run, reason);
+    if (this.#wasSpared(run, reason)) return undefined;
+    if (reason !== "icmp_echo_request" || run.action !== ACTION.tx) return "it is a ping";
+    this.#note(r, PING);
+    return checkEcho(sent, r, run.frame);
   }
 
   #judgeUnknownPort(
@@ -237,6 +244,10 @@ export class Oracle {
     if (reason === "err_fragmented" && !fresh) return dropped(reason, run, reason);
     if (!known && reason !== "too_big" && reason !== "err_expired") {
       return "its first one was not seen";
+    }
+    const isAnswer = ["icmp_echo_request", "icmp_limited", "err_malformed"].includes(reason);
+    if (known && (known.mac === PING ? fresh || isAnswer : isAnswer && !fresh)) {
+      return this.#judgeEcho(sent, r, run, reason);
     }
     if (r.ttl <= 1) return dropped("err_expired", run, reason);
     const ofVip = this.#scene.services.filter(({ vip }) => vip === r.vip);

@@ -11,6 +11,7 @@ import {
   type Family,
   icmp,
   ip,
+  type IpFields,
   PORTS,
   TAGS,
   through,
@@ -29,16 +30,16 @@ const test = packetTests({ hashKey: HASH_KEY });
 let id = 0;
 
 /** A segment from the client to the VIP, in three packets. */
-function fragmentsOf(family: Family, segment: Layer, tos = 0): Layer[] {
+function fragmentsOf(family: Family, segment: Layer, tos = 0, fields: IpFields = {}): Layer[] {
   id++;
-  const whole = ip(family, {}, segment).encode().subarray(family === 4 ? 20 : 40);
+  const whole = ip(family, fields, segment).encode().subarray(family === 4 ? 20 : 40);
   const starts = [0, SIZE, 2 * SIZE];
   return starts.map((start, i) => {
     const more = i < 2;
     const content = raw(segment.protocol, whole.subarray(start, more ? start + SIZE : undefined));
     const place = { id, dontFragment: false, moreFragments: more, fragmentOffset: start / 8 };
     const extensions = [fragmentHeader(start / 8, more, id)];
-    return ip(family, { tos, v4: place, v6: { extensions } }, content);
+    return ip(family, { ...fields, tos, v4: place, v6: { extensions } }, content);
   });
 }
 
@@ -161,16 +162,50 @@ for (const family of FAMILIES) {
     }
   });
 
-  test(`a part of a ping over IPv${family} is not answered, as nobody could use it`, async (b) => {
+  test(`a ping over IPv${family} in parts is answered part by part`, async (b) => {
     await b.client.setService(service, destinations[0]!);
-    const ping = icmp(family, { type: family === 4 ? 8 : 128 }, filler(150));
-    for (const part of fragmentsOf(family, ping)) {
-      const { action, reason } = b.send(ethernet({}, part));
-      assertEquals([action, reason], ["drop", "err_fragmented"]);
+    const echo = { request: family === 4 ? 8 : 128, reply: family === 4 ? 0 : 129 };
+    const ends = { source: VIP[family], destination: CLIENT[family], ttl: 64 };
+    const body = filler(150), rest = 0x12340001;
+    const parts = (type: number, fields: IpFields): Uint8Array[] =>
+      fragmentsOf(family, icmp(family, { type, rest }, body), 0, fields)
+        .map((part) => ethernet({}, part));
+    const [first, second, third] = parts(echo.request, {}) as [Uint8Array, Uint8Array, Uint8Array];
+    id--;
+    const expected = parts(echo.reply, ends);
+    // Nobody knows yet what they are of.
+    assertEquals(b.send(second).reason, "err_fragmented");
+    for (const [i, part] of [first, second, third].entries()) {
+      const { action, reason, frame, flows } = b.send(part);
+      assertEquals([action, reason, flows], ["tx", "icmp_echo_request", 0]);
+      assertEquals(frame.subarray(14), expected[i]!.subarray(14));
+      const { ethernet: { source, destination } } = parse(frame);
+      const { ethernet: came } = parse(part);
+      assertEquals([source, destination], [came.destination, came.source]);
     }
     // A fragment header on a whole packet makes it none: RFC 6946.
+    const ping = icmp(family, { type: echo.request }, body);
     const whole = ip(family, { v6: { extensions: [fragmentHeader(0, false, ++id)] } }, ping);
     assertEquals(b.send(ethernet({}, whole)).reason, "icmp_echo_request");
+  });
+
+  test(`parts of pings over IPv${family} are answered within the budget`, async (b) => {
+    await b.client.setService(service, destinations[0]!);
+    const ping = icmp(family, { type: family === 4 ? 8 : 128 }, filler(150));
+    const [first, second] = fragmentsOf(family, ping).map((part) => ethernet({}, part));
+    b.send(first!);
+    b.instance.settings = { ...b.instance.settings, icmpBudget: 0 };
+    for (const part of [first!, second!]) {
+      const { action, reason } = b.send(part);
+      assertEquals([action, reason], ["drop", "icmp_limited"]);
+    }
+  });
+
+  test(`fragments over IPv${family} to a service without destinations are not answered`, async (b) => {
+    await b.client.setService(service);
+    const reasons = fragmentsOf(family, udp(PORTS, filler(200)))
+      .map((part) => b.send(ethernet({}, part)).reason);
+    assertEquals(reasons, ["err_no_backend", "err_fragmented", "err_fragmented"]);
   });
 }
 
