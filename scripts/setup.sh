@@ -74,6 +74,7 @@ missing_to_run() {
 	has curl || echo curl
 	has ping || echo iputils-ping
 	has sysctl || echo procps
+	has traceroute || echo traceroute
 	has jq || echo jq
 }
 

@@ -68,16 +68,32 @@ Deno.test("lab: uploads get through tunnels that leave less room than clients kn
   }
 });
 
-Deno.test("lab: a VIP answers pings with TTL 1, and as long as the client can send in one piece", async () => {
+Deno.test("lab: a VIP answers pings with TTL 1, in one piece and in several", async () => {
   await using remote = await Remote.create(lab);
   for (const family of FAMILIES) {
     await forgetPathMtu(family);
     const service = { address: vip(family), port: 80 };
     await remote.call("setService", service, through("ipip", lab.destinations[0]!, 4));
     const headers = OUTER_IP[family] + 8;
-    for (const flags of [[], ["-t", "1"], ["-M", "do", "-s", `${MTU - headers}`]]) {
+    for (const flags of [[], ["-t", "1"], ["-M", "do", "-s", `${MTU - headers}`], ["-s", "8000"]]) {
       const ping = ["ping", "-c", "2", "-i", "0.1", "-W", "1", ...flags, vip(family)];
       assertStringIncludes((await lab.client.attempt(ping)).stdout, " 0% packet loss", `${ping}`);
+    }
+  }
+});
+
+Deno.test("lab: traceroute finds the way to a VIP, by UDP and ICMP", async () => {
+  await using remote = await Remote.create(lab, { unknownPort: "reject" });
+  for (const family of FAMILIES) {
+    const service = { address: vip(family), port: 80 };
+    await remote.call("setService", service, through("ipip", lab.destinations[0]!, 4));
+    for (const how of [["-U", "-p", "33434"], ["-I"]]) {
+      const trace = ["traceroute", `-${family}`, "-n", "-q", "1", "-w", "1", "-m", "5", ...how];
+      const { stdout } = await lab.client.attempt([...trace, vip(family)]);
+      const hops = stdout.trim().split("\n").slice(1);
+      // Every hop answers; once as a router, if the protocol is one that a host need not answer.
+      assert(hops.length >= 1 && hops.length <= 2, `${trace}: ${stdout}`);
+      for (const hop of hops) assertStringIncludes(hop, ` ${vip(family)} `, stdout);
     }
   }
 });

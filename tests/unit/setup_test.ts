@@ -16,6 +16,7 @@ const COMPLETE: Record<string, string> = {
   ping: "",
   sysctl: "",
   jq: "",
+  traceroute: "",
   deno: "echo 'deno 2.9.6 (stable, release)'",
   npm: 'echo "npm $*" >> $STUBS/log; cp $STUBS/new-deno $STUBS/deno',
   "new-deno": "echo 'deno 2.9.6'",
