@@ -82,16 +82,18 @@ Deno.test("lab: a VIP answers pings with TTL 1, in one piece and in several", as
   }
 });
 
-Deno.test("lab: traceroute finds the way to a VIP, by UDP and ICMP", async () => {
-  await using remote = await Remote.create(lab, { unknownPort: "reject" });
+Deno.test("lab: traceroute finds the way to a VIP, by TCP, UDP and ICMP", async () => {
+  await using stack = new AsyncDisposableStack();
+  await decapsulate(stack, lab);
+  const remote = stack.use(await Remote.create(lab, { unknownPort: "reject" }));
   for (const family of FAMILIES) {
     const service = { address: vip(family), port: 80 };
     await remote.call("setService", service, through("ipip", lab.destinations[0]!, 4));
-    for (const how of [["-U", "-p", "33434"], ["-I"]]) {
+    for (const how of [["-T", "-p", "80"], ["-U", "-p", "33434"], ["-I"]]) {
       const trace = ["traceroute", `-${family}`, "-n", "-q", "1", "-w", "1", "-m", "5", ...how];
       const { stdout } = await lab.client.attempt([...trace, vip(family)]);
       const hops = stdout.trim().split("\n").slice(1);
-      // Every hop answers; once as a router, if the protocol is one that a host need not answer.
+      // Every hop answers: the balancer as a router, by the VIP's address, and the server behind it.
       assert(hops.length >= 1 && hops.length <= 2, `${trace}: ${stdout}`);
       for (const hop of hops) assertStringIncludes(hop, ` ${vip(family)} `, stdout);
     }
