@@ -22,6 +22,8 @@ export type { MadeUpPacket, TcpFlag } from "./lib/lb/made_up_packet.ts";
 export type { Flow, FlowFilter } from "./lib/lb/flows.ts";
 export type { RecordOutcome, RecordOutcomes } from "./lib/lb/flow_sharing.ts";
 export type { ImportResult } from "./lib/lb/shared_state.ts";
+export { type SyncCounters, SyncNode, type SyncOptions } from "./lib/lb/sync.ts";
+export type { FrameKind, Refusal } from "./lib/lb/sync_frame.ts";
 export type { SharingCounters } from "./lib/lb/sharing.ts";
 export type { InstanceInfo } from "./lib/lb/instances.ts";
 export { type ServiceId, Services, type VipOptions } from "./lib/lb/services.ts";

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import type { Core } from "./core.ts";
 import type { RecordOutcome, RecordOutcomes } from "./flow_sharing.ts";
 import { Services } from "./services.ts";
@@ -79,6 +80,12 @@ export class Sharing extends Services {
    */
   writeFlows(records: Iterable<Uint8Array>): Promise<RecordOutcomes> {
     return this.#core.change(() => Promise.resolve(this.#core.sharing.write(records)));
+  }
+
+  /** The same on all nodes with the same `hashKey`, of which it tells nothing. */
+  hashIdentity(): Uint8Array {
+    const { hashKey, hashFinal } = this.#core.instance.settings;
+    return createHash("sha256").update([...hashKey, hashFinal].join()).digest();
   }
 
   /** What is counted of flows that the program tells of. */
