@@ -31,6 +31,7 @@ ROUTER/PREFIX is the router's address in the network of the interface, or
   -f, --flows FLOWS      flows remembered for each CPU and family
       --weight RIP=N     share of new connections (default 1); may be repeated
       --mode MODE        native, generic or auto (default auto)
+      --replace          even where somebody else's XDP program is attached
       --json             a line of JSON a second
   -h, --help             this
 

@@ -63,7 +63,7 @@ export function parse(argv: string[]): Request | undefined {
       ...["run", "tunnel", "fou4-port", "fou6-port", "gue-port", "mode", "flows"] as const,
       ...["vip", "port", "vlan", "weight"] as const,
     ],
-    boolean: ["sticky", "json", "help"],
+    boolean: ["sticky", "replace", "json", "help"],
     collect: ["vip", "port", "vlan", "weight"],
     alias: {
       ...{
@@ -111,6 +111,7 @@ export function parse(argv: string[]): Request | undefined {
         ? { maxFlows: whole(args.flows, 1e6, "Flows") * navigator.hardwareConcurrency }
         : {}),
       mode: parseMode(args.mode),
+      replace: args.replace === true,
     },
     services: [vip!, ...args.vip.map(String)].flatMap((address) =>
       ports.map((port) => ({

@@ -1,5 +1,6 @@
 /** Names for maps, programs and links in a bpffs, which keep them alive without a process. */
 
+import { statfsSync } from "node:fs";
 import { ERRNO } from "../sys/errno.ts";
 import { Fd } from "../sys/fd.ts";
 import { libbpf } from "../sys/ffi.ts";
@@ -27,12 +28,16 @@ export function pin(fd: number, path: string, label: string): void {
   throw new BpfError(`pin ${label} as "${path}"`, result, hint);
 }
 
+/** From linux/magic.h. */
+const BPF_FS_MAGIC = 0xcafe4a11;
+
 /** Whether a bpffs is mounted at a directory, as this process sees it. */
 export function isBpffs(directory: string): boolean {
-  // The last mount at a place hides those before it. Fields: proc_pid_mountinfo(5).
-  const mount = Deno.readTextFileSync("/proc/self/mountinfo").split("\n")
-    .findLast((line) => line.split(" ")[4] === directory);
-  return / - bpf /.test(mount ?? "");
+  try {
+    return statfsSync(directory).type === BPF_FS_MAGIC;
+  } catch {
+    return false;
+  }
 }
 
 /**

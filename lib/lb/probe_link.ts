@@ -9,7 +9,7 @@ import { type Family, Prefix } from "../net/address.ts";
 import { attempt, run } from "../net/command.ts";
 import { batch, lastReason, link } from "../net/ip.ts";
 import { XvsError } from "./errors.ts";
-import { RUN_DIRECTORY } from "./lock.ts";
+import { InstanceLock } from "./lock.ts";
 import type { Pair } from "./probe_ends.ts";
 
 /** Networks of probe addresses; undefined: no such addresses. */
@@ -30,7 +30,7 @@ export interface ProbeLink {
 /** What tells our pairs from those of others who like the name. */
 const ALIAS = "probes of xvs";
 /** No instance's name has a "+". */
-const LOCK = `${RUN_DIRECTORY}/+probes.lock`;
+const LOCK = "+probes";
 /** The last block of IPv4 has the broadcast address. */
 const MOST_PAIRS = 255;
 /** RFC 1112's class E: Linux routes it, and nobody else does. */
@@ -148,8 +148,11 @@ async function remove(name: string): Promise<void> {
 
 /** One process at a time; a lock goes with the process that has it. */
 async function lock(): Promise<Disposable> {
-  await Deno.mkdir(RUN_DIRECTORY, { recursive: true, mode: 0o700 });
-  const file = await Deno.open(LOCK, { create: true, write: true, mode: 0o600 });
-  await file.lock(true);
-  return file;
+  const lock = await InstanceLock.take(LOCK);
+  return {
+    [Symbol.dispose](): void {
+      lock.removeFile();
+      lock[Symbol.dispose]();
+    },
+  };
 }

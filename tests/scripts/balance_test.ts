@@ -139,7 +139,7 @@ scriptTest("somebody else's program is named, and stays", async () => {
     assertEquals({ code, stdout }, { code: 1, stdout: "" });
     assertMatch(
       stderr,
-      /^Cannot attach to interface 2 "eth0": [^\n]* "pass" [^\n]*; detach it first\n$/,
+      /^Cannot attach to interface 2 "eth0": [^\n]* "pass" [^\n]*; detach it first, or give the option "replace"\n$/,
     );
     assertEquals(await xdpPrograms(lab.balancer), { eth0: "pass" });
   } finally {
