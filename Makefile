@@ -2,11 +2,13 @@
 
 T =
 N = 1000000
+K =
+AT_ONCE = 2
 
-.PHONY: help demo test fuzz endurance bench bpf binary verify check
+.PHONY: help demo test test-kernels fuzz endurance bench bpf binary verify check
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## set up what is missing, and show the balancer at work in network namespaces
 	@scripts/setup.sh run
@@ -17,6 +19,10 @@ test: ## set up what is missing, and run all tests, or those of one folder: make
 	@rm -rf coverage
 	@tests/alone.sh deno test -A --coverage=coverage --coverage-raw-data-only tests/$(T)
 	@deno coverage --exclude='/tests/|\.gen\.ts$$' coverage
+
+test-kernels: ## run the tests in stock Debian kernels, or in one: make test-kernels K=6.1
+	@scripts/setup.sh kernels
+	@deno run -A tests/vm/kernels.ts --at-once $(AT_ONCE) $(K)
 
 fuzz: ## put hostile packets through the programs: make fuzz N=2000000
 	@scripts/setup.sh run

@@ -3,6 +3,7 @@
 #   scripts/setup.sh deno   Deno
 #   scripts/setup.sh run    and what running and testing need
 #   scripts/setup.sh build  Deno, and what building the BPF objects needs
+#   scripts/setup.sh kernels  what "run" does, and what running the tests in other kernels needs
 set -eu
 
 DENO_VERSION=2.9.6
@@ -84,8 +85,22 @@ missing_to_build() {
 	[ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev
 }
 
+missing_for_kernels() {
+	has qemu-system-x86_64 || echo qemu-system-x86
+	has busybox && busybox depmod --help >/dev/null 2>&1 || echo busybox-static
+	has cpio || echo cpio
+	has xz || echo xz-utils
+	has zstd || echo zstd
+	has ipvsadm || echo ipvsadm
+}
+
 case ${1-} in
 deno) ;;
+kernels)
+	is_root || fail "running tests in other kernels needs root; run it with sudo"
+	# shellcheck disable=SC2046 # each word is a package
+	install_packages $(missing_to_run) $(missing_for_kernels)
+	;;
 run)
 	is_root || fail "loading BPF programs and making network namespaces needs root; run it with sudo"
 	check_kernel
@@ -96,6 +111,6 @@ build)
 	# shellcheck disable=SC2046 # each word is a package
 	install_packages $(missing_to_build)
 	;;
-*) fail "say \"deno\", \"run\" or \"build\"" ;;
+*) fail "say \"deno\", \"run\", \"build\" or \"kernels\"" ;;
 esac
 has_deno || install_deno

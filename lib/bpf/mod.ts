@@ -31,7 +31,7 @@ export {
   VerifierError,
   XdpBusyError,
 } from "./errors.ts";
-export { hasKernelBtf, kernelRelease } from "./features.ts";
+export { hasKernelBtf, hasXdpHelper, kernelRelease } from "./features.ts";
 export {
   detachXdp,
   interfaceIndex,

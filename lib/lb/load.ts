@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { BpfError, BpfObject, elfOf, possibleCpus } from "../bpf/mod.ts";
+import {
+  BpfError,
+  BpfObject,
+  elfOf,
+  hasXdpHelper,
+  NotSupportedError,
+  possibleCpus,
+  VerifierError,
+} from "../bpf/mod.ts";
 import { pageSize } from "../sys/mapping.ts";
 import { ABI_VERSION, SETTINGS, type Settings, SHARED_FLOW } from "./abi.gen.ts";
 import { completeConfig, settingsOf } from "./config.ts";
@@ -22,6 +30,7 @@ const NEVER = 0xffffffff;
 /** Flows that are counted one by one: enough for 3 percent either way, few enough to stay in the cache. */
 const SAMPLE = 4096;
 const MAX_TABLE = 1 << 24;
+const BPF_FUNC_XDP_LOAD_BYTES = 189; // enum bpf_func_id
 
 /** The sizes of an instance's tables. */
 export interface Sizes {
@@ -82,10 +91,22 @@ function open(elf: Uint8Array): { object: BpfObject; abiVersion: number } {
   }
 }
 
+/** As `object.load()`; the refusal of a kernel that is too old says so. */
+function loadObject(object: BpfObject): void {
+  try {
+    object.load();
+  } catch (error) {
+    // The program's newest helper: where it is missing, the refusal may be for that or for anything else as old.
+    if (!(error instanceof VerifierError) || hasXdpHelper(BPF_FUNC_XDP_LOAD_BYTES)) throw error;
+    throw new NotSupportedError("the balancer's program, which calls bpf_xdp_load_bytes()", "5.18");
+  }
+}
+
 /**
  * Loads the program.
  *
  * @throws {InvalidValueError} when a size or the key cannot be
+ * @throws {NotSupportedError} when the kernel is too old
  */
 export async function load(
   options: Options,
@@ -106,7 +127,7 @@ export async function load(
   stack.use(object);
   setSizes(object, sizes);
   for (const [name, value] of Object.entries(globals)) object.setVariable(name, value);
-  object.load();
+  loadObject(object);
   const key = expandKey(hashKey);
   const settings: Settings = {
     ...SETTINGS.decode(object.variable("settings")),

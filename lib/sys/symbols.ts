@@ -15,6 +15,8 @@ export const LIBBPF_SYMBOLS = {
   libbpf_probe_bpf_map_type: { parameters: ["u32", "pointer"], result: "i32" },
   // int libbpf_probe_bpf_prog_type(enum bpf_prog_type prog_type, const void *opts)
   libbpf_probe_bpf_prog_type: { parameters: ["u32", "pointer"], result: "i32" },
+  // int libbpf_probe_bpf_helper(enum bpf_prog_type prog_type, enum bpf_func_id helper_id, const void *opts)
+  libbpf_probe_bpf_helper: { parameters: ["u32", "u32", "pointer"], result: "i32" },
 
   // struct bpf_object *bpf_object__open_mem(const void *buf, size_t size,
   //     const struct bpf_object_open_opts *opts)

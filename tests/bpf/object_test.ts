@@ -3,6 +3,7 @@ import {
   BpfError,
   BpfMap,
   BpfObject,
+  hasXdpHelper,
   NotSupportedError,
   u32,
   VerifierError,
@@ -279,4 +280,9 @@ Deno.test("errors of a kind can be told apart by class", () => {
   assertEquals(verifier.message, 'Cannot load program "p": permission denied (EACCES); last');
   const missing = new NotSupportedError("batches", "5.6");
   assertEquals(missing.message, "This kernel does not support batches: Linux 5.6 or later does");
+});
+
+Deno.test("hasXdpHelper() tells what XDP programs may call", () => {
+  const BPF_MAP_LOOKUP_ELEM = 1;
+  assertEquals([BPF_MAP_LOOKUP_ELEM, 9999].map(hasXdpHelper), [true, false]);
 });

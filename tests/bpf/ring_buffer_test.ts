@@ -137,10 +137,11 @@ Deno.test("the event loop goes on while records() waits", async () => {
   using events = RingBuffer.create(object.map("events"));
   let ticks = 0;
   const timer = setInterval(() => {
-    if (++ticks === 5) events.close();
+    if (++ticks < 5) return;
+    clearInterval(timer);
+    events.close();
   }, 1);
   for await (const _ of events) throw new Error("nobody has sent a record");
-  clearInterval(timer);
   assertEquals(ticks, 5);
 });
 

@@ -46,7 +46,10 @@ struct {
 	__type(value, __u32);
 } per_cpu SEC(".maps");
 
-/* The inner maps may differ in their number of entries. */
+/*
+ * The inner maps may differ in their number of entries. Sizes and no types: to Linux 6.1 a template with types is
+ * of another shape than a map without any.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 8);
@@ -55,8 +58,8 @@ struct {
 		__uint(type, BPF_MAP_TYPE_ARRAY);
 		__uint(map_flags, BPF_F_INNER_MAP);
 		__uint(max_entries, 1);
-		__type(key, __u32);
-		__type(value, struct pair);
+		__uint(key_size, sizeof(__u32));
+		__uint(value_size, sizeof(struct pair));
 	});
 } rings SEC(".maps");
 

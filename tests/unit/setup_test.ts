@@ -120,6 +120,13 @@ Deno.test("setup gets the compiler only to build", () => {
   assertMatch(outcome.stdout, /^setup: installing clang-19 llvm-19/);
 });
 
+Deno.test("setup gets qemu and what else VMs take only for the kernels", () => {
+  using machine = new Machine({ "apt-get": COMPLETE["apt-get"] + "; exit 1" });
+  const { stdout } = machine.setup("kernels");
+  const packages = "qemu-system-x86 busybox-static cpio xz-utils zstd ipvsadm";
+  assertEquals(stdout, `setup: installing ${packages} with apt-get\n`);
+});
+
 /** What is amiss, and the one sentence about it. */
 const FAILURES: {
   name: string;
@@ -175,7 +182,7 @@ const FAILURES: {
     mode: "build",
     says: "installing packages needs root; run it with sudo, or install them: clang-19 llvm-19",
   },
-  { name: "no mode", changes: {}, mode: "", says: 'say "deno", "run" or "build"' },
+  { name: "no mode", changes: {}, mode: "", says: 'say "deno", "run", "build" or "kernels"' },
 ];
 
 for (const { name, changes, mode, says } of FAILURES) {
