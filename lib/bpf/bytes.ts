@@ -23,3 +23,14 @@ export function u32(value: number): Bytes {
 export function round8(size: number): number {
   return Math.ceil(size / 8) * 8;
 }
+
+/** Pieces one after the other, such as the packed keys that a map is filled with. */
+export function joinBytes(parts: readonly Uint8Array[]): Bytes {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
+}

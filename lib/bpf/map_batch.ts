@@ -3,6 +3,7 @@
 import { ERRNO } from "../sys/errno.ts";
 import { libbpf } from "../sys/ffi.ts";
 import type { Bytes } from "../sys/memory.ts";
+import { joinBytes } from "./bytes.ts";
 import { BpfError } from "./errors.ts";
 
 /** Entries of a map, packed one after the other. */
@@ -76,8 +77,8 @@ export function concat(chunks: readonly MapEntries[]): MapEntries {
   const [only] = chunks;
   if (only !== undefined && chunks.length === 1) return only;
   return {
-    keys: join(chunks.map((chunk) => chunk.keys)),
-    values: join(chunks.map((chunk) => chunk.values)),
+    keys: joinBytes(chunks.map((chunk) => chunk.keys)),
+    values: joinBytes(chunks.map((chunk) => chunk.values)),
     count: chunks.reduce((sum, chunk) => sum + chunk.count, 0),
   };
 }
@@ -215,14 +216,4 @@ function lookup(map: Target, key: Bytes, value: Bytes): boolean {
 
 function keyAt(map: Target, keys: Uint8Array, index: number): Uint8Array {
   return keys.subarray(index * map.keySize, (index + 1) * map.keySize);
-}
-
-function join(parts: readonly Bytes[]): Bytes {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
 }

@@ -20,7 +20,7 @@ export { monotonicCoarseNs, monotonicNs } from "../sys/clock.ts";
 export { possibleCpus } from "../sys/cpu.ts";
 export { Btf } from "./btf.ts";
 export * from "./btf_types.ts";
-export { type Bytes, u32 } from "./bytes.ts";
+export { type Bytes, joinBytes, u32 } from "./bytes.ts";
 export type { MapFlag, MapType, ProgramType } from "./constants.ts";
 export { elfOf, type EmbeddedObject } from "./embedded.ts";
 export {

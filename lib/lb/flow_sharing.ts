@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { RingBuffer } from "../bpf/mod.ts";
+import { joinBytes, RingBuffer } from "../bpf/mod.ts";
 import { FLOW, FLOW_SEEN_SHIFT, FLOW_SHARE_SHIFT, FLOW_STATE, SHARED_FLOW } from "./abi.gen.ts";
 import { answers } from "./change.ts";
 import { Address } from "../net/address.ts";
@@ -51,7 +51,9 @@ class Updates {
 
   writeTo(table: FlowTable, family: 4 | 6): void {
     const count = this.#keys.length;
-    if (count > 0) table.map(family).updateBatch(join(this.#keys), join(this.#values), count);
+    if (count > 0) {
+      table.map(family).updateBatch(joinBytes(this.#keys), joinBytes(this.#values), count);
+    }
   }
 }
 
@@ -261,11 +263,4 @@ function keyOf(record: FlowRecord): Uint8Array<ArrayBuffer> {
   view.setUint16(layout.destinationPort, port);
   key[layout.protocol] = protocol;
   return key;
-}
-
-function join(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const size = parts[0]?.length ?? 0;
-  const whole = new Uint8Array(parts.length * size);
-  parts.forEach((part, i) => whole.set(part, i * size));
-  return whole;
 }

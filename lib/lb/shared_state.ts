@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { joinBytes } from "../bpf/mod.ts";
 import { SERVICE_COUNTER } from "./abi.gen.ts";
 import { pastOf, type RingState, takeOver } from "./change.ts";
 import { type FlowSharing, noOutcomes, type RecordOutcomes } from "./flow_sharing.ts";
@@ -207,14 +208,7 @@ function ringOf({ members }: Entry, size: number): Uint32Array {
 }
 
 function flowsPart(records: readonly Uint8Array[]): Uint8Array {
-  const part = new Uint8Array(1 + records.reduce((sum, { length }) => sum + length, 0));
-  part[0] = FLOWS_PART;
-  let at = 1;
-  for (const record of records) {
-    part.set(record, at);
-    at += record.length;
-  }
-  return part;
+  return joinBytes([Uint8Array.of(FLOWS_PART), ...records]);
 }
 
 /** A ring as it is read. */

@@ -10,6 +10,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
+import { joinBytes } from "../bpf/mod.ts";
 import type { Client } from "./client.ts";
 import { XvsError } from "./errors.ts";
 import { noOutcomes, type RecordOutcomes } from "./flow_sharing.ts";
@@ -99,22 +100,25 @@ export class SyncNode implements AsyncDisposable {
     const bound = Promise.withResolvers<void>();
     socket.once("error", bound.reject);
     socket.bind({ address, port }, () => bound.resolve());
+    let listener: Deno.Listener;
     try {
       await bound.promise;
       for (const group of peers.filter(isMulticast)) socket.addMembership(group);
-      const listener = Deno.listen({ hostname: address, port });
-      const node = new SyncNode(client, options, socket, listener);
-      await client.shareFlows(true);
-      // Whoever is asked must answer, also if it is asking itself.
-      const serving = node.#listen();
-      await node.#join();
-      node.#running = Promise.all([serving, node.#loop()]);
-      return node;
+      listener = Deno.listen({ hostname: address, port });
     } catch (error) {
       socket.close();
       const why = (error as Error).message;
       throw new XvsError(`Cannot listen at "${address}" port ${port}: ${why}`, { cause: error });
     }
+    await using stack = new AsyncDisposableStack();
+    const node = stack.use(new SyncNode(client, options, socket, listener));
+    await client.shareFlows(true);
+    // Whoever is asked must answer, also if it is asking itself.
+    const serving = node.#listen();
+    await node.#join();
+    node.#running = Promise.all([serving, node.#loop()]);
+    stack.move();
+    return node;
   }
 
   /** Tells nobody of flows any more. */
@@ -293,7 +297,7 @@ export class SyncNode implements AsyncDisposable {
       if (frame.kind !== "ask" || frame.body.length !== NONCE_BYTES) return;
       const writer = connection.writable.getWriter();
       const send = (kind: "state" | "end", part: Uint8Array) =>
-        writer.write(withLength(this.#sealer.seal(kind, joined(frame.body, part))));
+        writer.write(withLength(this.#sealer.seal(kind, joinBytes([frame.body, part]))));
       for (const part of this.#client.exportState()) await send("state", part);
       await send("end", new Uint8Array());
       await writer.close();
@@ -315,25 +319,17 @@ export function isMulticast(address: string): boolean {
   return isIP(address) === 6 ? /^ff/i.test(address) : Number(address.split(".")[0]) >> 4 === 14;
 }
 
-function joined(one: Uint8Array, other: Uint8Array): Uint8Array {
-  const both = new Uint8Array(one.length + other.length);
-  both.set(one);
-  both.set(other, one.length);
-  return both;
-}
-
 function withLength(frame: Uint8Array): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(4 + frame.length);
-  new DataView(bytes.buffer).setUint32(0, frame.length);
-  bytes.set(frame, 4);
-  return bytes;
+  const length = new Uint8Array(4);
+  new DataView(length.buffer).setUint32(0, frame.length);
+  return joinBytes([length, frame]);
 }
 
 /** Messages of a stream; a length that none can have ends it. */
 async function* framesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
   let rest: Uint8Array = new Uint8Array();
   for await (const chunk of stream) {
-    rest = joined(rest, chunk);
+    rest = joinBytes([rest, chunk]);
     while (rest.length >= 4) {
       const length = new DataView(rest.buffer, rest.byteOffset).getUint32(0);
       if (length > MAX_FRAME) return;

@@ -3,19 +3,13 @@
  *
  * @module
  */
-import { type BpfMap, u32 } from "../bpf/mod.ts";
+import { type BpfMap, joinBytes, u32 } from "../bpf/mod.ts";
 
 /** How a struct of the ABI is laid out; generated in `abi.gen.ts`. */
 export interface Codec<Value> {
   readonly size: number;
   encode(value: Value, into?: Uint8Array, offset?: number): Uint8Array;
   decode(bytes: Uint8Array, offset?: number): Value;
-}
-
-function concatenate(parts: readonly Uint8Array[], size: number): Uint8Array {
-  const whole = new Uint8Array(parts.length * size);
-  parts.forEach((part, i) => whole.set(part, i * size));
-  return whole;
 }
 
 /** A map by the type of its values. Keys are bytes; arrays are addressed by index. */
@@ -40,7 +34,7 @@ export class Table<Value> {
   /** Sets many in one call. */
   setAll(entries: readonly (readonly [Uint8Array | number, Value])[]): void {
     if (entries.length === 0) return;
-    const keys = concatenate(entries.map(([key]) => keyBytes(key)), this.map.keySize);
+    const keys = joinBytes(entries.map(([key]) => keyBytes(key)));
     const values = new Uint8Array(entries.length * this.#codec.size);
     entries.forEach(([, value], i) => this.#codec.encode(value, values, i * this.#codec.size));
     this.map.updateBatch(keys, values, entries.length);
